@@ -1,0 +1,51 @@
+"""The closing words of a run on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from pipelines import tracking
+from pipelines.api import Run
+from pipelines.display import state_table
+from pipelines.runs import RunState
+
+_PROBES = (("kNN", "knn"), ("linear", "linear"))
+_SUBJECTS = (("trained", "trained"), ("untrained", "untrained"), ("raw pixels", "pixels"))
+
+
+def print_ending(run: Run, state: RunState, model: dict[str, Any] | None, console: Console) -> None:
+    """The table of stages, the probes, the model's name and version, and three commands to go on with."""
+    console.print()
+    console.print(state_table(state))
+    console.print()
+    for stage in state.stages.values():
+        if stage.type == "evaluate" and stage.state in ("done", "reused"):
+            _print_probes(stage.metrics, console)
+    if model:
+        console.print(f"model [bold]{model['name']}[/bold] version {model['version']}", highlight=False)
+    elif any(s.type == "register" and s.state in ("done", "reused") for s in state.stages.values()):
+        console.print("model packaged; MLflow will hold it as soon as its server answers", highlight=False)
+    if state.status != "done":
+        console.print(f"run [bold]{state.status}[/bold]; after mending the cause: curatrain resume {run.id}")
+        return
+    link = tracking.run_link(run.record.store.root, run.id)
+    console.print("next:", style="bold")
+    console.print(
+        f"  curatrain ui                  # look at the run in MLflow{f': {link}' if link else ''}", soft_wrap=True
+    )
+    curate = next((s.name for s in state.stages.values() if s.type == "curate"), "STAGE")
+    console.print(f"  curatrain rerun latest --stage {curate} --set {curate}.clusters=200", soft_wrap=True)
+    console.print("  curatrain why IMAGE           # an image's way from its URL to the model", soft_wrap=True)
+
+
+def _print_probes(metrics: dict[str, float], console: Console) -> None:
+    for word, probe in _PROBES:
+        figures = [
+            f"{subject} {metrics[f'{probe}_{name}']:.3f}"
+            for subject, name in _SUBJECTS
+            if f"{probe}_{name}" in metrics
+        ]
+        if figures:
+            console.print(f"{word} accuracy: {', '.join(figures)}", highlight=False)

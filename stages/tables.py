@@ -1,0 +1,215 @@
+"""The tables between stages: schema, row id and digest columns of each, in one place.
+
+A table is a folder of Parquet parts `<artifact>/<table>/part-*.parquet`. Part names and boundaries carry no meaning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from stages.base import committed
+
+
+class SchemaError(Exception):
+    """A table on disk does not have the columns that its name promises."""
+
+
+@dataclass(frozen=True)
+class TableKind:
+    """A table's schema.
+
+    row_id: columns that name a row and give the canonical order.
+    content: columns that the digest covers besides the row id; times, hosts and places stay out.
+    """
+
+    name: str
+    schema: pa.Schema
+    row_id: tuple[str, ...]
+    content: tuple[str, ...]
+
+
+def _kind(name: str, row_id: Sequence[str], content: Sequence[str], **columns: pa.DataType) -> TableKind:
+    return TableKind(name, pa.schema(list(columns.items())), tuple(row_id), tuple(content))
+
+
+FETCHES = _kind(
+    "fetches",
+    ["source", "url"],
+    ["status", "reason", "sha256", "caption", "label"],
+    source=pa.string(),  # name of the source in the spec
+    url=pa.string(),  # http(s) URL, or the absolute file:// URI of a folder source's file
+    version=pa.string(),  # what says that a file is unchanged: "size-mtime_ns"; empty for http
+    page_url=pa.string(),
+    final_url=pa.string(),
+    status=pa.string(),  # "ok" | "failed" | "skipped"
+    reason=pa.string(),  # code of the failure, such as "timeout", "http_404", "not_image"; null when ok
+    http_status=pa.int32(),
+    mime=pa.string(),
+    sha256=pa.string(),
+    size=pa.int64(),
+    bytes=pa.large_binary(),
+    caption=pa.string(),
+    label=pa.string(),
+    fetched_at=pa.timestamp("us", tz="UTC"),
+)
+
+IMAGES = _kind(
+    "images",
+    ["image_id"],
+    ["format", "width", "height", "orientation", "phash", "caption", "label"],
+    image_id=pa.string(),  # SHA-256 of the encoded bytes, hex
+    bytes=pa.large_binary(),
+    format=pa.string(),
+    width=pa.int32(),  # pixels, after the EXIF orientation is applied
+    height=pa.int32(),
+    orientation=pa.int8(),  # EXIF orientation 1..8 that a decoder has to apply
+    phash=pa.binary(8),  # 64-bit DCT perceptual hash
+    caption=pa.string(),
+    label=pa.string(),
+    source=pa.string(),
+    url=pa.string(),
+    urls=pa.list_(pa.string()),  # every URL that gave these bytes, sorted
+    fetched_at=pa.timestamp("us", tz="UTC"),
+)
+
+REJECTED = _kind(
+    "rejected",
+    ["sha256"],
+    ["reason"],
+    sha256=pa.string(),
+    url=pa.string(),
+    reason=pa.string(),  # "truncated", "not_an_image", "too_many_pixels", ...
+    detail=pa.string(),
+)
+
+DUPLICATES = _kind(
+    "duplicates",
+    ["image_id"],
+    ["group_id", "keeper_id", "reason", "distance"],
+    image_id=pa.string(),
+    group_id=pa.string(),  # smallest image_id of the connected component
+    keeper_id=pa.string(),
+    reason=pa.string(),  # null for a keeper; else "perceptual" | "copy"
+    distance=pa.float32(),  # Hamming bits (perceptual) or 1 - cosine (copy) along the edge that tied it
+)
+
+SELECTION = _kind(
+    "selection",
+    ["image_id"],
+    ["role", "reason", "cluster", "score", "weight"],
+    image_id=pa.string(),
+    role=pa.string(),  # "train" | "holdout" | "dropped"
+    reason=pa.string(),  # "balanced" (kept), "holdout", "duplicate", "over_quota", ...
+    cluster=pa.list_(pa.int32()),  # path from the top level down; null for duplicates
+    score=pa.float32(),  # cosine to its leaf centroid
+    weight=pa.float32(),
+    group_id=pa.string(),  # duplicate group, carried along
+)
+
+
+def embeddings_schema(dim: int, model: str = "", preprocessing: str = "") -> pa.Schema:
+    """Schema of an embeddings table of width `dim`, with the model and its preprocessing in the metadata."""
+    return pa.schema(
+        [("image_id", pa.string()), ("embedding", pa.list_(pa.float16(), dim))],
+        metadata={"model": model, "preprocessing": preprocessing},
+    )
+
+
+EMBEDDINGS = TableKind("embeddings", pa.schema([("image_id", pa.string())]), ("image_id",), ("embedding",))
+
+KINDS = {kind.name: kind for kind in (FETCHES, IMAGES, REJECTED, EMBEDDINGS, DUPLICATES, SELECTION)}
+"""Every table by name. The other artifact kinds hold files: `shards`, `checkpoint`, `metrics`, `model`."""
+
+
+def part_paths(artifact: Path, name: str) -> list[Path]:
+    """The committed parts of a table, sorted by name."""
+    return sorted((artifact / name).glob("part-*.parquet"))
+
+
+def read_table(artifact: Path, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table (or some columns of it) and check it against its schema.
+
+    Raises SchemaError where the table or a column is missing or has another type.
+    """
+    kind = KINDS[name]
+    parts = part_paths(artifact, name)
+    if not parts:
+        raise SchemaError(f"{artifact} holds no table '{name}'")
+    for part in parts:
+        _check_schema(part, kind)
+    return pa.concat_tables([pq.read_table(part, columns=columns) for part in parts])
+
+
+def _check_schema(part: Path, kind: TableKind) -> None:
+    found = pq.read_schema(part)
+    for column in kind.schema:
+        index = found.get_field_index(column.name)
+        if index < 0:
+            raise SchemaError(f"{part}: column '{column.name}' of table '{kind.name}' is missing")
+        if found.field(index).type != column.type:
+            raise SchemaError(f"{part}: column '{column.name}' is {found.field(index).type}, not {column.type}")
+
+
+def write_part(artifact: Path, name: str, part: str | int, table: pa.Table) -> Path:
+    """Commit one part of a table by rename: `<artifact>/<name>/part-<part>.parquet`."""
+    stem = f"{part:05d}" if isinstance(part, int) else part
+    path = artifact / name / f"part-{stem}.parquet"
+    with committed(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd", row_group_size=4096)
+    return path
+
+
+def table_from_rows(kind: TableKind, rows: Sequence[dict[str, Any]]) -> pa.Table:
+    """An Arrow table of `rows`, with exactly the columns of `kind`; missing values become null."""
+    return pa.Table.from_pylist(list(rows), schema=kind.schema)
+
+
+def table_digest(artifact: Path, name: str) -> str:
+    """SHA-256 of a table's content, independent of parts, row order on disk, and columns that do not matter.
+
+    Rows are ordered by the row id; each column enters as its name, type, validity and values.
+    """
+    kind = KINDS[name]
+    table = read_table(artifact, name, [*kind.row_id, *kind.content])
+    order = pc.sort_indices(table, sort_keys=[(column, "ascending") for column in kind.row_id])
+    table = table.take(order).combine_chunks()
+    digest = hashlib.sha256()
+    for column in table.column_names:
+        digest.update(f"{column}:{table.schema.field(column).type}:{table.num_rows};".encode())
+        _update_with_column(digest, table[column])
+    return digest.hexdigest()
+
+
+def _update_with_column(digest: hashlib._Hash, column: pa.ChunkedArray) -> None:
+    for array in column.chunks:
+        digest.update(np.packbits(array.is_valid().to_numpy(zero_copy_only=False)).tobytes())
+        if pa.types.is_fixed_size_list(array.type):
+            digest.update(np.ascontiguousarray(array.flatten().to_numpy(zero_copy_only=False)).tobytes())
+        elif pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+            digest.update(pc.list_value_length(array).fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+            _update_with_column(digest, pa.chunked_array([array.flatten()]))
+        elif pa.types.is_string(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+            digest.update(pc.binary_length(array).fill_null(-1).to_numpy(zero_copy_only=False).tobytes())
+            digest.update(b"".join(value for value in array.cast(pa.large_binary()).to_pylist() if value is not None))
+        elif pa.types.is_fixed_size_binary(array.type):
+            digest.update(b"".join(value or b"" for value in array.to_pylist()))
+        else:
+            digest.update(pc.fill_null(array, 0).to_numpy(zero_copy_only=False).tobytes())
+
+
+def files_digest(artifact: Path, names: Sequence[str]) -> str:
+    """SHA-256 over named files of an artifact: their names and contents, in the order given."""
+    digest = hashlib.sha256()
+    for name in names:
+        with (artifact / name).open("rb") as file:
+            digest.update(f"{name}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
+    return digest.hexdigest()

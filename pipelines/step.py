@@ -99,6 +99,8 @@ def carry_out(order: Order, compute: Compute) -> Outcome:
 
 
 def _run(order: Order, compute: Compute, store: Store, log: EventLog, cancel_flag: Path, started: float) -> Outcome:
+    if any(e["kind"] == events.STAGE_STARTED and e["stage"] == order.stage for _, e in log.read()):
+        log.append(events.NOTE, order.stage, text="its worker process died; a new one goes on from what was finished")
     log.append(events.STAGE_STARTED, order.stage, key=order.key, attempt=order.recipe.get("attempt", 0))
     cls = stage_class(order.type)
     stage = cls(cls.Params.model_validate(order.params))

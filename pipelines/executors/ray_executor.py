@@ -19,6 +19,9 @@ _QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # raylet messages would land on standard output, between our own lines or inside --json; the run's log tells of
+    # restarts in its own words
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".*",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
 }

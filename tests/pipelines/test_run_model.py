@@ -166,8 +166,12 @@ def test_a_cancelled_run_keeps_its_parts(tmp_path: Path, folder: Path) -> None:
 
 
 def start(store: Path, spec: dict) -> subprocess.Popen:
-    command = [sys.executable, "-m", "tests.pipelines.toy", str(store), json.dumps(spec)]
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    if not (store.parent / "plugin").exists():
+        toy.install(store.parent / "plugin")
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(store.parent / "plugin")])}
+    command = [sys.executable, "-m", "tests.pipelines.toy", "local", str(store), json.dumps(spec)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 
 def test_kill_at_random_moments_loses_at_most_the_part_in_flight(tmp_path: Path, folder: Path) -> None:

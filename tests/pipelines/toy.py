@@ -1,4 +1,4 @@
-"""Small real stages over Parquet-free text files, to drive the run model without images."""
+"""Small real stages over text files, to drive the run model without images."""
 
 from __future__ import annotations
 
@@ -113,9 +113,9 @@ class Total(Stage[TotalParams]):
 
 
 TARGETS = {
-    "numbers": f"{__name__}:Numbers",
-    "square": f"{__name__}:Square",
-    "total": f"{__name__}:Total",
+    "numbers": "tests.pipelines.toy:Numbers",
+    "square": "tests.pipelines.toy:Square",
+    "total": "tests.pipelines.toy:Total",
 }
 
 
@@ -127,16 +127,25 @@ def document(folder: Path, **stages: dict) -> dict:
     return {"name": "toy", "stages": body}
 
 
+def install(folder: Path) -> None:
+    """Make the toy stages a plug-in distribution in `folder`, found by whoever has it on its path."""
+    info = folder / "toy_plugin-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: toy-plugin\nVersion: 1.0\n")
+    points = "\n".join(f"{name} = {target}" for name, target in TARGETS.items())
+    (info / "entry_points.txt").write_text(f"[curatrain.stages]\n{points}\n")
+
+
 def main() -> None:
-    """`python -m tests.pipelines.toy STORE SPEC_JSON`: submit without Ray, print the digests."""
+    """`python -m tests.pipelines.toy local|ray STORE SPEC_JSON`: submit and print each stage's state and digest."""
     import json
     import sys
 
     from pipelines.api import Options, Pipeline
-    from stages import registry
 
-    registry.BUILT_IN.update(TARGETS)
-    run = Pipeline(json.loads(sys.argv[2])).submit(sys.argv[1], Options(local=True, track=False))
+    executor, store, spec = sys.argv[1:]
+    options = Options(local=executor == "local", cpus=2, track=False)
+    run = Pipeline(json.loads(spec)).submit(store, options)
     sys.stdout.write(json.dumps({n: [s.state, s.digest] for n, s in run.state().stages.items()}))
 
 

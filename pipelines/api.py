@@ -82,7 +82,7 @@ class Run:
         the mirror is at work; None where there is none (yet)."""
         for stage in self.state().stages.values():
             if stage.type == "register" and stage.key:
-                return tracking.await_registration(self.record.store.root, stage.key, self.mirror, wait)
+                return tracking.await_registration(self.record.store.root, stage.key, self.mirror, wait, self.id)
         return None
 
     def why(self, image: str) -> list[dict[str, Any]]:

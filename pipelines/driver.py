@@ -18,7 +18,10 @@ from pipelines.step import Order, Outcome
 from stages.artifact import Artifact
 
 SILENCE = 30.0
-"""Seconds without a word from a running stage after which the run says what it may be waiting for."""
+"""Seconds without a first sign of work from a stage after which the run says what it may be waiting for."""
+
+LONG_SILENCE = 300.0
+"""The same for a stage that has made progress before."""
 
 GRACE = 20.0
 """Seconds that a cancelled stage has to stop by itself."""
@@ -44,6 +47,7 @@ class Driver:
         self._bad: dict[str, str] = {}
         self._started = False
         self._heard: dict[str, float] = {}
+        self._at_work: set[str] = set()
         self._offset = 0
         self._cancelled_at = 0.0
         self._lookup = store_lookup(self.record.store, self.spec.name)
@@ -163,12 +167,15 @@ class Driver:
             self._offset = offset
             if event["stage"] in self._heard:
                 self._heard[event["stage"]] = now
+                if event["kind"] == events.PROGRESS:
+                    self._at_work.add(event["stage"])
         for name in self._orders:
-            if now - self._heard[name] > SILENCE:
+            patience = LONG_SILENCE if name in self._at_work else SILENCE
+            if now - self._heard[name] > patience:
                 self._heard[name] = now
                 free, all_ = self.executor.free(), self.executor.capacity()
                 spare = ", ".join(f"{free.get(r, 0):g} of {n:g} {r}" for r, n in all_.items() if n)
-                self._log.append(events.NOTE, name, text=f"nothing heard for {SILENCE:g} s; free now: {spare}")
+                self._log.append(events.NOTE, name, text=f"nothing heard for {patience:g} s; free now: {spare}")
         if self.record.cancel_flag.exists():
             self._cancelled_at = self._cancelled_at or now
             if now - self._cancelled_at > GRACE:

@@ -102,13 +102,14 @@ def _query(
 
 
 def _shard_rows(artifact: Artifact, image_id: str) -> Iterator[dict[str, Any]]:
+    import pyarrow.compute as pc
+
     from training.shards import ShardReader
 
     reader = ShardReader(artifact.path)
-    row = reader.find(image_id)
-    if row is not None:
-        sample = reader[row]
-        yield {"row": row, **{k: v for k, v in sample.items() if k not in ("bytes", "row")}}
+    row = pc.index(reader.column("image_id"), image_id).as_py()
+    if row >= 0:
+        yield {name: value for name, value in reader.sample(row).items() if name != "bytes"} | {"row": row}
 
 
 def _tell_fetches(rows: list[dict[str, Any]], artifact: Artifact) -> str:

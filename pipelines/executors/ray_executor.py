@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +57,18 @@ class RayExecutor:
             "logging_level": "ERROR",
             "runtime_env": {"env_vars": environment},
         }
-        if self._address:
-            _probe(self._address)
-            ray.init(address=self._address, **shared)
-        else:
-            ray.init(
-                address="local",
-                num_cpus=self._cpus,
-                include_dashboard=False,
-                _node_ip_address="127.0.0.2",
-                **shared,
-            )
+        with _own_signal_handlers():
+            if self._address:
+                _probe(self._address)
+                ray.init(address=self._address, **shared)
+            else:
+                ray.init(
+                    address="local",
+                    num_cpus=self._cpus,
+                    include_dashboard=False,
+                    _node_ip_address="127.0.0.2",
+                    **shared,
+                )
 
     def capacity(self) -> dict[str, float]:
         import ray
@@ -101,6 +106,21 @@ class RayExecutor:
         import ray
 
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Ray puts handlers of its own in place of those that let a run stop in order; put ours back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in kept.items():
+            if handler is not None:
+                signal.signal(number, handler)
 
 
 def _carry_out_on_ray(order: Order, scratch: str) -> Outcome:

@@ -32,14 +32,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "area.py").write_text(HELPER)
     (root / "other.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     importlib.invalidate_caches()
     yield root
     sys.modules.pop("shapes", None)
 
 
 def taken() -> str:
-    fingerprint._source.cache_clear()
-    fingerprint._module.cache_clear()
+    for cached in (fingerprint._source, fingerprint._module, fingerprint._parsed):
+        cached.cache_clear()
     return fingerprint.code_fingerprint(["shapes.stage"])
 
 
@@ -79,6 +80,14 @@ def test_meaning_is(package: Path, changed: str) -> None:
 def test_a_module_that_is_not_imported_does_not_count(package: Path) -> None:
     before = taken()
     (package / "other.py").write_text("x = 2\n")
+    assert taken() == before
+
+
+def test_a_remembered_parse_gives_the_same_fingerprint(package: Path, tmp_path: Path) -> None:
+    before = taken()
+    assert (tmp_path / "cache" / "curatrain" / "code.json").exists()
+    assert taken() == before
+    (tmp_path / "cache" / "curatrain" / "code.json").write_text("torn {")
     assert taken() == before
 
 

@@ -1,0 +1,1 @@
+"""Data curation on arrays and Arrow tables: hashing, neighbours, clustering, sampling, embedders, galleries."""

@@ -1,0 +1,70 @@
+"""Where a store's runs are mirrored to, and how to look at them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+UI_PORT = 5000
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # its job runner takes 1 GB and serves nothing here
+}
+
+
+def tracking_uri(store: str | Path) -> str:
+    """The tracking URI of a store: `MLFLOW_TRACKING_URI`, else a SQLite file inside the store."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(store).resolve() / 'mlflow' / 'mlflow.db'}"
+
+
+def registry_uri(store: str | Path) -> str:
+    """The model registry's URI: `MLFLOW_REGISTRY_URI`, else the tracking URI."""
+    return os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri(store)
+
+
+def artifact_location(store: str | Path, experiment: str) -> str | None:
+    """Folder for an experiment's artifacts, or None where the tracking server decides."""
+    if not tracking_uri(store).startswith("sqlite:"):
+        return None
+    return (Path(store).resolve() / "mlflow" / "artifacts" / experiment).as_uri()
+
+
+def import_environment() -> dict[str, str]:
+    """Environment in which a child process finds the same packages as this one, wherever it is started."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.environ.get("PYTHONPATH")
+    return {**os.environ, **_QUIET, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
+
+
+def mirror_environment() -> dict[str, str]:
+    """Environment of a mirror: a server that is down is noticed soon, and the mirror's own back-off does the rest."""
+    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+    return {**patience, **import_environment(), "OMP_NUM_THREADS": "1"}
+
+
+def ui_environment() -> dict[str, str]:
+    """Environment for `ui_command`: no telemetry, no job runner."""
+    return {**os.environ, **_QUIET}
+
+
+def ui_command(store: str | Path, port: int = UI_PORT) -> list[str]:
+    """The command that serves MLflow's UI of a store on 127.0.0.1.
+
+    Raises ValueError where runs go to a tracking server, which has its own UI.
+    """
+    uri = tracking_uri(store)
+    if uri.startswith(("http:", "https:")):
+        raise ValueError(f"runs are mirrored to {uri}; open that address in a browser")
+    artifacts = (Path(store).resolve() / "mlflow" / "artifacts").as_uri()
+    return [
+        *(sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--default-artifact-root", artifacts),
+        *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
+    ]
+
+
+def run_url(uri: str, experiment_id: str, run_id: str, port: int = UI_PORT) -> str:
+    """Address of a run's page. Without `workflowType` a fresh browser opens MLflow in its GenAI mode."""
+    base = uri.rstrip("/") if uri.startswith(("http:", "https:")) else f"http://127.0.0.1:{port}"
+    return f"{base}/#/experiments/{experiment_id}/runs/{run_id}?workflowType=machine_learning"

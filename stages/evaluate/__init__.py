@@ -1,0 +1,59 @@
+"""The evaluate stage: is what the backbone learned worth more than an untrained one, and than raw pixels?"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stages.base import EXECUTION, Input, Stage, StageContext, StageParams, StageResult
+
+
+class EvaluateParams(StageParams):
+    """On which images a checkpoint is probed, and by which protocol."""
+
+    protocol: Literal["curatrain-v1"] = Field(
+        "curatrain-v1",
+        description="Versioned settings of the probes: only figures of one protocol and one split may be compared.",
+    )
+    max_per_class: int = Field(
+        250, ge=1, description="Labelled training images of a class that the probes learn from, chosen by hash."
+    )
+    max_queries_per_class: int = Field(
+        100, ge=1, description="Held-out images of a class that the probes are tested on, chosen by hash."
+    )
+    min_class_size: int = Field(
+        8, ge=2, description="Classes with fewer labelled training images, or without a held-out one, are left out."
+    )
+    k_grid: tuple[int, ...] = Field(
+        (10, 20, 100, 200),
+        min_length=1,
+        description="Numbers of neighbours to report beside the protocol's own.",
+    )
+    max_unlabelled: int = Field(
+        2000, ge=16, description="Training images for the label-free measures where a pool has too few labels."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the choice of images, of held-out rows and of the bootstrap.")
+    batch: int = Field(64, ge=1, le=4096, description="Images in a forward pass; changes the last bits of features.")
+    actors: int = Field(
+        0, ge=0, description="Workers; 0: as many as the CPUs carry, or one a GPU.", json_schema_extra=EXECUTION
+    )
+    threads: int = Field(1, ge=1, le=256, description="CPU threads of each worker.", json_schema_extra=EXECUTION)
+
+
+class Evaluate(Stage[EvaluateParams]):
+    """Probes the trained backbone, the same backbone untrained, and raw pixels on held-out labelled images."""
+
+    type = "evaluate"
+    Params = EvaluateParams
+    inputs = {
+        "checkpoint": Input("checkpoint"),
+        "images": Input("images"),
+        "selection": Input("selection"),
+    }
+    output = "metrics"
+
+    def run(self, ctx: StageContext[EvaluateParams]) -> StageResult:
+        from stages.evaluate.measure import evaluate_checkpoint
+
+        return evaluate_checkpoint(ctx)

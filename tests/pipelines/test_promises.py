@@ -1,0 +1,249 @@
+"""What a run promises, on the nine real stages."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines.api import Options, Pipeline, open_run
+from pipelines.events import STAGE_STARTED
+from tests.pipelines import small
+
+ROOT = Path(__file__).parents[2]
+LOCAL = Options(local=True, track=False)
+
+
+def start(executor: str, store: Path, spec: dict[str, Any]) -> subprocess.Popen:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "tests.pipelines.small", executor, str(store), json.dumps(spec)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(process: subprocess.Popen) -> dict[str, Any]:
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    return json.loads(out)
+
+
+def digests(result: dict[str, Any]) -> dict[str, str]:
+    return {name: stage["digest"] for name, stage in result["stages"].items()}
+
+
+def states(run) -> dict[str, str]:
+    return {name: stage.state for name, stage in run.state().stages.items()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small.fill(tmp_path_factory.mktemp("pictures"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, Any]:
+    """An uninterrupted run without Ray, and its store."""
+    store = tmp_path_factory.mktemp("whole") / "store"
+    result = finish(start("local", store, small.document(folder)))
+    assert result["status"] == "done", result
+    return {**result, "store": store}
+
+
+def test_a_second_submit_reuses_all_nine_stages(folder: Path, whole: dict[str, Any]) -> None:
+    began = time.monotonic()
+    run = Pipeline(small.document(folder)).submit(whole["store"], LOCAL)
+    assert set(states(run).values()) == {"reused"}
+    assert len(states(run)) == 9
+    assert time.monotonic() - began < 30
+
+
+def test_a_changed_curation_reruns_it_and_what_follows(folder: Path, whole: dict[str, Any]) -> None:
+    pipeline = Pipeline(small.document(folder, curate={"clusters": 4}))
+    plan = pipeline.plan(whole["store"])
+    assert [s.action for s in plan.steps.values()] == ["reuse"] * 4 + ["run"] + ["maybe"] * 4
+    assert plan.steps["curate"].why == "curate.clusters: 6 -> 4"
+    run = pipeline.submit(whole["store"], LOCAL)
+    expected = ["reused"] * 4 + ["done"] * 5
+    assert list(states(run).values()) == expected
+
+
+def test_why_tells_an_images_way(whole: dict[str, Any]) -> None:
+    run = open_run(whole["run"], whole["store"])
+    selection = run.artifact("curate").table(["image_id", "role"]).to_pylist()
+    trained = next(row["image_id"] for row in selection if row["role"] == "train")
+    entries = {e["stage"]: e["text"] for e in run.why(trained[:16])}
+    assert "fetched from file://" in entries["crawl"]
+    assert entries["curate"].startswith("train: ")
+    assert entries["shard"].startswith("shard row ")
+    assert entries["register"].startswith("trained on this image")
+    held_out = next(row["image_id"] for row in selection if row["role"] == "holdout")
+    entries = {e["stage"]: e["text"] for e in run.why(held_out)}
+    assert entries["curate"].startswith("holdout")
+    assert (entries["shard"], entries["register"][:11]) == ("in no shard", "not trained")
+
+
+def test_no_image_of_the_test_set_or_its_duplicates_trains(whole: dict[str, Any]) -> None:
+    run = open_run(whole["run"], whole["store"])
+    rows = run.artifact("curate").table(["image_id", "role", "group_id"]).to_pylist()
+    tested = {row["group_id"] for row in rows if row["role"] == "holdout"}
+    trained = {row["group_id"] for row in rows if row["role"] == "train"}
+    assert tested and trained and not tested & trained
+
+
+def test_a_pool_grown_by_a_tenth_costs_a_tenth(tmp_path: Path) -> None:
+    folder = small.fill(tmp_path / "pictures", 0, 50)
+    store = tmp_path / "store"
+    first = finish(start("local", store, small.document(folder)))
+    small.fill(folder, 50, 55)
+    grown = finish(start("local", store, small.document(folder)))
+    scratch = finish(start("local", tmp_path / "scratch", small.document(folder)))
+    run = open_run(grown["run"], store)
+    for stage, figure in (("crawl", "fetched"), ("ingest", "computed_rows"), ("embed", "computed_rows")):
+        assert run.state().stages[stage].metrics[figure] == 5, stage
+    reproducible = [name for name in digests(grown) if name != "crawl"]
+    assert [digests(grown)[n] for n in reproducible] == [digests(scratch)[n] for n in reproducible]
+    assert digests(first)["ingest"] != digests(grown)["ingest"]
+
+
+def test_on_ray_with_more_workers_the_tables_are_the_same(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
+    spec = small.document(folder, embed={"actors": 3}, pretrain={"workers": 2})
+    result = finish(start("ray", tmp_path / "store", spec))
+    assert result["status"] == "done", result
+    tables = ("crawl", "ingest", "embed", "dedup", "curate", "shard")
+    assert [digests(result)[n] for n in tables] == [digests(whole)[n] for n in tables]
+    one, two = (_weights(store, r) for store, r in ((whole["store"], whole), (tmp_path / "store", result)))
+    for name in one:
+        assert abs(one[name] - two[name]).max() <= 2e-4 + 1e-2 * abs(one[name]).max(), name
+
+
+def _weights(store: Path, result: dict[str, Any]) -> dict[str, Any]:
+    from safetensors.numpy import load_file
+
+    return load_file(open_run(result["run"], store).artifact("pretrain").path / "backbone.safetensors")
+
+
+def _kill_at_random(executor: str, store: Path, spec: dict[str, Any], kills: int, seed: int) -> int:
+    """Kill a process of the run (the driver, or any of its children) `kills` times at seeded moments; returns how
+    often one was there to kill."""
+    import psutil
+
+    dice, killed = random.Random(seed), 0
+    for number in range(kills):
+        process = start(executor, store, spec)
+        time.sleep(dice.uniform(1.0, 12.0 if executor == "ray" else 8.0))
+        if process.poll() is None:
+            family = psutil.Process(process.pid).children(recursive=True)
+            workers = [p for p in family if "ray::" in " ".join(_command(p))]
+            victim = dice.choice(workers).pid if workers and number % 2 else process.pid
+            os.kill(victim, signal.SIGKILL)
+            killed += 1
+        if number % 2 == 0:
+            process.kill()
+        process.communicate(timeout=280)
+    return killed
+
+
+def _command(process: Any) -> list[str]:
+    import psutil
+
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_digests(
+    tmp_path: Path, folder: Path, whole: dict[str, Any]
+) -> None:
+    spec = small.document(folder)
+    assert _kill_at_random("local", tmp_path / "store", spec, kills=4, seed=3) >= 2
+    result = finish(start("local", tmp_path / "store", spec))
+    assert result["status"] == "done", result
+    assert digests(result) == digests(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_twenty_kills_of_driver_and_workers_on_ray(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
+    spec = small.document(folder)
+    assert _kill_at_random("ray", tmp_path / "store", spec, kills=20, seed=11) >= 10
+    result = finish(start("ray", tmp_path / "store", spec))
+    assert result["status"] == "done", result
+    assert digests(result) == digests(whole)
+
+
+def test_a_killed_training_worker_is_replaced(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
+    import psutil
+
+    store, spec = tmp_path / "store", small.document(folder)
+    process = start("ray", store, spec)
+    deadline, killed = time.monotonic() + 200, False
+    while not killed and process.poll() is None and time.monotonic() < deadline:
+        checkpoints = list((store / "staging" / "pretrain").glob("*/checkpoints/step-*.pt"))
+        for child in psutil.Process(process.pid).children(recursive=True) if checkpoints else []:
+            if "RayTrainWorker" in " ".join(_command(child)):
+                child.kill()
+                killed = True
+        time.sleep(0.02)
+    result = finish(process)
+    assert killed
+    assert digests(result)["pretrain"] == digests(whole)["pretrain"]
+
+
+@pytest.mark.parametrize("trouble", ["empty", "broken", "few"])
+def test_pools_that_cannot_train_end_clearly(tmp_path: Path, trouble: str) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    if trouble == "broken":
+        for n in range(3):
+            (folder / f"{n}.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"broken" * n)
+    elif trouble == "few":
+        small.fill(folder, 0, 5)
+    run = Pipeline(small.document(folder)).submit(tmp_path / "store", LOCAL)
+    state = run.state()
+    failed = [s for s in state.stages.values() if s.state == "failed"]
+    assert state.status == "failed" and len(failed) == 1
+    assert "Error" not in failed[0].error.split(":")[0], failed[0].error
+    assert list((tmp_path / "store" / "objects").glob(f"{failed[0].type}/*")) == []
+
+
+def test_a_full_disk_ends_clearly_and_goes_on_once_there_is_room(tmp_path: Path, folder: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a file system of a given size cannot be mounted here")
+    try:
+        run = Pipeline(small.document(folder)).submit(disk / "store", LOCAL)
+        failed = [s for s in run.state().stages.values() if s.state == "failed"]
+        assert run.status == "failed"
+        assert "make room" in failed[0].error
+        assert not (disk / "store" / "objects" / failed[0].type).exists()
+        subprocess.run(["mount", "-o", "remount,size=200m", str(disk)], check=True)
+        assert Pipeline(small.document(folder)).submit(disk / "store", LOCAL).status == "done"
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_no_part_of_a_stage_is_run_twice_within_a_run(whole: dict[str, Any]) -> None:
+    run = open_run(whole["run"], whole["store"])
+    started = [event["stage"] for _, event in run.record.log.read() if event["kind"] == STAGE_STARTED]
+    assert sorted(started) == sorted(whole["stages"])
+
+
+def test_every_row_of_the_crawl_is_accounted_for(whole: dict[str, Any]) -> None:
+    run = open_run(whole["run"], whole["store"])
+    fetched = run.artifact("crawl").table(["sha256", "status"]).to_pylist()
+    kept = set(run.artifact("ingest").table(["image_id"])["image_id"].to_pylist())
+    rejected_parts = (run.artifact("ingest").path / "rejected").glob("part-*.parquet")
+    rejected = {h for p in rejected_parts for h in pq.read_table(p)["sha256"].to_pylist()}
+    assert {row["sha256"] for row in fetched if row["status"] == "ok"} == kept | rejected
+    assert set(run.artifact("curate").table(["image_id"])["image_id"].to_pylist()) == kept

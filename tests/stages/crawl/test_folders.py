@@ -1,0 +1,82 @@
+import os
+import time
+
+import pytest
+
+from stages.base import StageError
+from stages.crawl.folders import file_path, file_uri, folder_targets, list_folder, listing_digest
+from stages.crawl.sources import FolderSource
+
+
+def _tree(root):
+    (root / "birds" / "small").mkdir(parents=True)
+    (root / "birds" / "small" / "wren.png").write_bytes(b"1")
+    (root / "birds" / "small" / "wren.txt").write_text("A wren.\nde.utf8=Ein Zaunkönig.\n")
+    (root / "top.jpg").write_bytes(b"22")
+    return root
+
+
+def test_labels_and_captions(tmp_path):
+    targets = {target.url.rsplit("/", 1)[1]: target for target in _targets(_tree(tmp_path))}
+    assert targets["wren.png"].label == "small"
+    assert targets["wren.png"].caption == "A wren."
+    assert targets["top.jpg"].label is None and targets["top.jpg"].caption is None
+    outer = {target.url.rsplit("/", 1)[1]: target for target in _targets(tmp_path, label_depth=1, caption="none")}
+    assert outer["wren.png"].label == "birds" and outer["wren.png"].caption is None
+
+
+def _targets(folder, **options):
+    return list(folder_targets(FolderSource(folder=str(folder), **options), "source"))
+
+
+def test_links_are_followed_once_and_never_in_circles(tmp_path):
+    root = _tree(tmp_path / "root")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "new.png").write_bytes(b"333")
+    (root / "loop").symlink_to(root)
+    (root / "birds" / "up").symlink_to("..")
+    (root / "again.jpg").symlink_to(root / "top.jpg")
+    (root / "more").symlink_to(outside)
+    (root / "more-too").symlink_to(outside)
+    (root / "dead").symlink_to("nowhere")
+    listing = list_folder(str(root))
+    names = [name for name, _, _ in listing.files]
+    assert names == ["birds/small/wren.png", "birds/small/wren.txt", "more/new.png", "top.jpg"]
+    assert listing.skipped == [("again.jpg", "linked_twice"), ("dead", "broken_link")]
+
+
+def test_the_digest_sees_names_sizes_and_times_only(tmp_path):
+    root = str(_tree(tmp_path))
+    before = listing_digest(root)
+    assert listing_digest(root) == before
+    os.utime(tmp_path / "top.jpg", ns=(1, 1))
+    touched = listing_digest(root)
+    (tmp_path / "new.jpg").write_bytes(b"")
+    assert len({before, touched, listing_digest(root)}) == 3
+
+
+def test_names_that_are_no_text_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9 #1%.png")
+    (tmp_path / name).write_bytes(b"x")
+    (target,) = _targets(tmp_path)
+    assert target.url.isascii() and file_path(target.url).read_bytes() == b"x"
+    assert file_path(file_uri("/a b/ü?.png")).as_posix() == "/a b/ü?.png"
+
+
+def test_missing_folder_and_file_in_its_place(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StageError, match="does not exist"):
+        list_folder(str(tmp_path / "nowhere"))
+    with pytest.raises(StageError, match="is a file"):
+        list_folder(str(tmp_path / "file"))
+
+
+def test_ten_thousand_files_are_listed_quickly(tmp_path):
+    for folder in range(100):
+        (tmp_path / str(folder)).mkdir()
+        for file in range(100):
+            (tmp_path / str(folder) / f"{file}.png").touch()
+    start = time.process_time()
+    listing_digest(str(tmp_path))
+    assert time.process_time() - start < 1.0

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors.torch import load_file
+
+from stages.artifact import Artifact
+from stages.base import Cancelled, StageContext, StageError
+from stages.in_process import InProcess
+from stages.pretrain import Pretrain, PretrainParams
+from tests.training.samples import write_sample_shards
+from training.backbones.timm_backbone import load_backbone
+
+SMALL: dict[str, Any] = {
+    "objective": {"name": "simclr", "projection": {"hidden": 32, "out": 16}},
+    "backbone": "test_resnet",
+    "batch": 16,
+    "steps": 6,
+    "threads": 1,
+    "log_every": 2,
+    "checkpoint_every": 2,
+}
+
+
+class Cpus(InProcess):
+    """Without GPUs, also where there are some."""
+
+    def gpus(self) -> int:
+        return 0
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    folder = tmp_path_factory.mktemp("shards")
+    write_sample_shards(folder / "shards", 40)
+    return Artifact("shards", "shard", "key", "digest", folder, {})
+
+
+def context(work: Path, shards: Artifact, **params: Any) -> tuple[StageContext[PretrainParams], list[dict[str, Any]]]:
+    work.mkdir(parents=True, exist_ok=True)
+    events: list[dict[str, Any]] = []
+    return (
+        StageContext(
+            PretrainParams(**{**SMALL, **params}),
+            work,
+            {"shards": shards},
+            Cpus(),
+            emit=lambda kind, fields: events.append({"kind": kind, **fields}),
+        ),
+        events,
+    )
+
+
+def test_a_training_ends_with_a_backbone_that_timm_alone_loads(tmp_path: Path, shards: Artifact) -> None:
+    ctx, events = context(tmp_path, shards)
+    result = Pretrain(ctx.params).run(ctx)
+    config = json.loads((tmp_path / "config.json").read_text())
+    model = timm.create_model(config["backbone"]["name"], num_classes=0, **config["backbone"]["kwargs"]).eval()
+    model.load_state_dict(load_file(tmp_path / "backbone.safetensors"))
+    inputs = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(model(inputs), load_backbone(tmp_path)(inputs).pooled)
+    assert config["dim"] == model(inputs).shape[1]
+    assert json.loads((tmp_path / "preprocessing.json").read_text())["size"] == 32
+    assert result.digest is not None
+    assert result.metrics["loss"] > 0
+    assert not (tmp_path / "checkpoints").exists()
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"views.png", "training.png"}
+    with Image.open(tmp_path / "report" / "views.png") as views:
+        assert views.width == 7 * 68  # the picture, and two views of three epochs
+    points = {event["step"]: event["values"] for event in events if event["kind"] == "metrics"}
+    assert sorted(points) == [2, 4, 6]
+    assert {"loss", "lr", "images_per_s", "feature_std", "grad_norm"} <= set(points[2])
+    assert any("no GPU here" in event["text"] for event in events if event["kind"] == "note")
+
+
+def test_execution_parameters_change_nothing(tmp_path: Path, shards: Artifact) -> None:
+    first, _ = context(tmp_path / "a", shards)
+    second, _ = context(tmp_path / "b", shards, checkpoint_every=5, log_every=1, cache_mb=0)
+    other, _ = context(tmp_path / "c", shards, seed=1)
+    digests = [Pretrain(ctx.params).run(ctx).digest for ctx in (first, second, other)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_cancelling_stops_and_a_resume_ends_as_if_nothing_had_been(tmp_path: Path, shards: Artifact) -> None:
+    whole, _ = context(tmp_path / "whole", shards, steps=40)
+    expected = Pretrain(whole.params).run(whole).digest
+    ctx, _ = context(tmp_path / "cut", shards, steps=40)
+    ctx.cancel_flag = tmp_path / "cancel"
+    ctx.emit = lambda kind, fields: ctx.cancel_flag.touch() if kind == "metrics" else None  # type: ignore[union-attr]
+    with pytest.raises(Cancelled):
+        Pretrain(ctx.params).run(ctx)
+    ctx, _ = context(tmp_path / "cut", shards, steps=40)
+    assert Pretrain(ctx.params).run(ctx).digest == expected
+
+
+def test_training_goes_on_from_given_weights(tmp_path: Path, shards: Artifact) -> None:
+    first, _ = context(tmp_path / "a", shards)
+    digest = Pretrain(first.params).run(first).digest
+    weights = tmp_path / "a" / "backbone.safetensors"
+    second, _ = context(tmp_path / "b", shards, init_from=str(weights))
+    stage = Pretrain(second.params)
+    assert len(stage.externals()["init_from"]) == 64
+    assert stage.run(second).digest != digest
+    with pytest.raises(StageError, match="there is no file"):
+        Pretrain(PretrainParams(**{**SMALL, "init_from": str(tmp_path / "none")})).externals()
+    other, _ = context(tmp_path / "c", shards, init_from=str(weights), backbone="test_convnext")
+    with pytest.raises(StageError, match="does not fit"):
+        Pretrain(other.params).run(other)
+
+
+def test_too_few_rows_say_which_batch_fits(tmp_path: Path, shards: Artifact) -> None:
+    ctx, _ = context(tmp_path, shards, batch=64)
+    with pytest.raises(StageError, match=r"hold 40 images.*set batch to 32"):
+        Pretrain(ctx.params).run(ctx)
+
+
+def test_a_loss_that_explodes_names_the_step(tmp_path: Path, shards: Artifact) -> None:
+    ctx, _ = context(tmp_path, shards, lr=1e38, optimiser="sgd", warmup=0.0)
+    with pytest.raises(StageError, match=r"at step \d+: try a lower lr"):
+        Pretrain(ctx.params).run(ctx)
+
+
+def test_a_wrong_argument_of_the_backbone_is_told(tmp_path: Path, shards: Artifact) -> None:
+    ctx, _ = context(tmp_path, shards, backbone_options={"no_such_option": 1})
+    with pytest.raises(StageError, match="no_such_option"):
+        Pretrain(ctx.params).run(ctx)
+
+
+def test_parameters_enter_the_key_in_full() -> None:
+    short, full = (
+        PretrainParams(),
+        PretrainParams(objective={"name": "simclr", "temperature": 0.1}, views={"flip": 0.5}),
+    )
+    assert short.model_dump() == full.model_dump()
+    assert short.objective["projection"]["hidden"] == 2048
+    assert short.views.scale_min == 0.08
+    assert PretrainParams(**json.loads(short.model_dump_json())) == short
+    assert PretrainParams(objective="mae", backbone="vit_tiny_patch16_224").views.scale_min == 0.2
+    assert Pretrain(short).code_modules() == ("training.objectives.simclr",)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"objective": "simclrr"}, "did you mean simclr"),
+        ({"objective": {"name": "simclr", "temperature": -1}}, "temperature: -1 is not a number > 0"),
+        ({"objective": 3}, "is a name, or a mapping"),
+        ({"backbone": "resnet_18"}, "did you mean.*resnet18"),
+        ({"objective": "mae"}, "needs a plain vision transformer, not 'resnet18'"),
+        ({"steps": 5, "epochs": 5}, "steps or epochs, not both"),
+        ({"backbone": "vit_small_patch16_224", "image_size": 40}, "do not tile"),
+        ({"workers": 3}, "does not divide among 3 workers"),
+        ({"views": {"scale_min": 0.9, "scale_max": 0.5}}, "scale_min .* above scale_max"),
+        ({"optimizer": "adamw"}, "optimizer"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(params: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        PretrainParams(**params)
+
+
+def test_validation_is_light() -> None:
+    code = (
+        "import sys; from stages.pretrain import PretrainParams; PretrainParams(); "
+        "print([m for m in ('torch', 'timm', 'numpy', 'pyarrow', 'PIL') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

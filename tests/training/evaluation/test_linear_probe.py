@@ -1,0 +1,90 @@
+"""The linear probe against scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.evaluation.linear_probe import fit_logistic, linear_probe, standardise
+from training.evaluation.protocol import V1
+
+
+def problem(n=300, q=200, d=12, classes=4, spread=2.0, seed=0):
+    """Gaussian classes on axes of very different scale, as features have."""
+    generator = np.random.default_rng(seed)
+    centres = generator.normal(size=(classes, d))
+    mixing = generator.normal(size=(d, d)) * np.logspace(0, -2, d)
+    labels, truth = generator.integers(0, classes, n), generator.integers(0, classes, q)
+    bank = (centres[labels] + spread * generator.normal(size=(n, d))) @ mixing + 3
+    queries = (centres[truth] + spread * generator.normal(size=(q, d))) @ mixing + 3
+    return bank.astype(np.float32), labels, queries.astype(np.float32), truth
+
+
+@pytest.mark.parametrize("c", [1e-3, 0.1, 10.0])
+def test_weights_are_those_of_scikit_learn(c):
+    from sklearn.linear_model import LogisticRegression
+
+    bank, labels, _, _ = problem()
+    rows, _ = standardise(bank, bank)
+    reference = LogisticRegression(C=c, tol=1e-10, max_iter=20_000).fit(rows, labels)
+    weights = fit_logistic(torch.as_tensor(rows), torch.as_tensor(labels), 4, c, tolerance=1e-9).numpy()
+    np.testing.assert_allclose(weights[:-1].T, reference.coef_, atol=2e-4 * max(1, abs(reference.coef_).max()))
+    # The intercept is free up to a constant over the classes.
+    np.testing.assert_allclose(
+        weights[-1] - weights[-1].mean(), reference.intercept_ - reference.intercept_.mean(), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("shape", [(300, 12), (60, 90)])
+def test_predictions_are_those_of_scikit_learn_tall_and_wide(shape):
+    from sklearn.linear_model import LogisticRegression
+
+    bank, labels, queries, _ = problem(n=shape[0], d=shape[1])
+    found = linear_probe(bank, labels, queries, regularisations=[0.1])
+    rows, query_rows = standardise(bank, queries)
+    reference = LogisticRegression(C=0.1, tol=1e-10, max_iter=20_000).fit(rows, labels)
+    assert (found.predictions == reference.predict(query_rows)).mean() >= 0.995
+    assert found.selection == {}
+
+
+def test_regularisation_is_chosen_on_training_rows_alone():
+    bank, labels, queries, _ = problem(n=120, d=60, spread=4.0)
+    grid = V1.regularisations
+    one = linear_probe(bank, labels, queries, regularisations=grid)
+    other = linear_probe(bank, labels, queries[::-1] * 5, regularisations=grid)
+    assert one.regularisation == other.regularisation
+    assert one.selection == other.selection
+    best = max(one.selection.values())
+    assert one.regularisation == min(c for c, share in one.selection.items() if share == best)
+
+
+def test_choice_beats_the_worst_of_the_grid_on_noisy_wide_features():
+    bank, labels, queries, truth = problem(n=150, q=400, d=100, classes=3, spread=3.0, seed=5)
+    chosen = linear_probe(bank, labels, queries, regularisations=(1e-4, 1e-2, 1.0))
+    shares = [
+        (linear_probe(bank, labels, queries, regularisations=[c]).predictions == truth).mean()
+        for c in (1e-4, 1e-2, 1.0)
+    ]
+    assert (chosen.predictions == truth).mean() > min(shares)
+    assert (chosen.predictions == truth).mean() >= max(shares) - 0.06
+
+
+def test_constant_columns_and_rescaling_change_nothing():
+    bank, labels, queries, _ = problem()
+    plain = linear_probe(bank, labels, queries, regularisations=V1.regularisations)
+    padded = [np.hstack([x * np.float32(100), np.full((len(x), 2), 0.1, np.float32)]) for x in (bank, queries)]
+    again = linear_probe(padded[0], labels, padded[1], regularisations=V1.regularisations)
+    assert (plain.predictions == again.predictions).mean() >= 0.995
+
+
+def test_standardise_uses_the_training_rows_and_zeroes_constant_columns():
+    bank = np.array([[1.0, 0.1], [3.0, 0.1]], np.float32)
+    rows, queries = standardise(bank, np.array([[5.0, 9.0]]))
+    np.testing.assert_allclose(rows, [[-1, 0], [1, 0]])
+    np.testing.assert_allclose(queries, [[3, 0]])
+
+
+def test_one_class_is_refused():
+    with pytest.raises(ValueError, match="two classes"):
+        linear_probe(np.zeros((4, 2)), np.zeros(4, np.int64), np.zeros((1, 2)), regularisations=[1.0])

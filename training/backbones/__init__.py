@@ -1,0 +1,1 @@
+"""Backbones: one interface over timm's models."""

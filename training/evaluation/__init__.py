@@ -1,0 +1,1 @@
+"""Probes and label-free measures of frozen features."""

@@ -1,0 +1,67 @@
+"""Confidence intervals of accuracies: closed form where there is one, seeded bootstrap elsewhere."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+
+
+def wilson_interval(right: int, total: int, confidence: float = 0.95) -> Interval:
+    """Wilson's score interval of a share (Wilson, 1927): `right` of `total`; (0, 1) without rows."""
+    if total == 0:
+        return (0.0, 1.0)
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    share = right / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * np.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return (max(0.0, float(centre - half)), min(1.0, float(centre + half)))
+
+
+def balanced_interval(
+    correct: NDArray[np.bool_],
+    truth: NDArray[np.int64],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap interval of the balanced accuracy, rows resampled within each class.
+
+    A class's resampled count of right rows is binomial, so it is drawn as such.
+    correct: (N,) whether each row is right. truth: (N,) classes.
+    """
+    generator = np.random.default_rng(seed)
+    values = np.unique(truth)
+    shares = np.zeros(resamples)
+    for value in values:
+        rows = correct[truth == value]
+        shares += generator.binomial(len(rows), rows.mean(), resamples) / len(rows)
+    return _percentiles(shares / max(1, len(values)), confidence)
+
+
+def difference_interval(
+    correct: NDArray[np.bool_],
+    other: NDArray[np.bool_],
+    *,
+    seed: int,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> Interval:
+    """Paired percentile bootstrap interval of accuracy(correct) - accuracy(other) on the same rows.
+
+    Only the counts of rows that one gets right and the other does not matter, so those are drawn (multinomial).
+    """
+    n = len(correct)
+    wins, losses = int((correct & ~other).sum()), int((~correct & other).sum())
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(n, [wins / n, losses / n, max(0.0, 1 - (wins + losses) / n)], size=resamples)
+    return _percentiles((counts[:, 0] - counts[:, 1]) / n, confidence)
+
+
+def _percentiles(values: NDArray[np.float64], confidence: float) -> Interval:
+    low, high = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return (float(low), float(high))

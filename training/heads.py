@@ -1,0 +1,86 @@
+"""Heads that objectives put on a backbone and throw away after training."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+
+
+class MLPHead(nn.Module):
+    """Linear layers with batch norm and ReLU between them, and a batch norm without shift at the end.
+
+    As SimCLR's public projector has it (Chen et al., 2020, arXiv:2002.05709): (B, D) -> (B, out).
+    """
+
+    class Config(BaseModel):
+        """Shape of the head."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        layers: int = Field(2, ge=1, le=8, description="Linear layers.")
+        hidden: int = Field(2048, ge=1, description="Width of the hidden layers.")
+        out: int = Field(128, ge=1, description="Width of the output.")
+
+    def __init__(self, dim: int, config: Config) -> None:
+        super().__init__()
+        widths = [dim, *[config.hidden] * (config.layers - 1)]
+        parts: list[nn.Module] = []
+        for before, after in itertools.pairwise(widths):
+            parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
+        last = nn.BatchNorm1d(config.out, affine=False)
+        self.stack = nn.Sequential(*parts, nn.Linear(widths[-1], config.out, bias=False), last)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stack(x)
+
+
+class MAEDecoder(nn.Module):
+    """A narrow transformer that sees encoded visible tokens, puts mask tokens in the gaps and predicts all patches.
+
+    From He et al., 2021, arXiv:2111.06377: fixed sine-cosine positions, as many outputs as a patch has values.
+    """
+
+    class Config(BaseModel):
+        """Shape of the decoder."""
+
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        dim: int = Field(512, ge=4, multiple_of=4, description="Width of the decoder's tokens.")
+        depth: int = Field(8, ge=1, description="Transformer blocks of the decoder.")
+        heads: int = Field(16, ge=1, description="Attention heads of the decoder; divides its width.")
+
+    def __init__(self, token_dim: int, outputs: int, config: Config) -> None:
+        super().__init__()
+        if config.dim % config.heads:
+            raise ValueError(f"decoder.heads: {config.heads} does not divide decoder.dim {config.dim}")
+        self.embed = nn.Linear(token_dim, config.dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        self.blocks = nn.Sequential(*[Block(config.dim, config.heads, qkv_bias=True) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(config.dim)
+        self.predict = nn.Linear(config.dim, outputs)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, prefix: Tensor | None, visible: Tensor, keep: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, N, outputs) for all patches from (B, K, token_dim) visible ones, whose patch indices are `keep`."""
+        tokens = self.embed(visible)
+        B, _, D = tokens.shape
+        full = self.mask_token.to(tokens.dtype).expand(B, grid[0] * grid[1], D)
+        full = full.scatter(1, keep.unsqueeze(-1).expand(-1, -1, D), tokens)
+        full = full + sine_cosine_positions(grid, D).to(full.device, full.dtype)
+        if prefix is not None:
+            full = torch.cat([self.embed(prefix), full], dim=1)
+        decoded = self.norm(self.blocks(full))[:, -grid[0] * grid[1] :]
+        return self.predict(decoded)
+
+
+def sine_cosine_positions(grid: tuple[int, int], dim: int) -> Tensor:
+    """(rows * columns, dim) fixed positions: a quarter of the width each for sine and cosine of row and column."""
+    frequencies = 10000.0 ** -(np.arange(dim // 4) / (dim // 4))
+    rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
+    angles = [axis.reshape(-1, 1) * frequencies for axis in (rows, columns)]
+    return torch.from_numpy(np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1))

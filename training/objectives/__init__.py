@@ -1,0 +1,1 @@
+"""Objectives, one a file, and the catalogue that describes them without importing torch."""

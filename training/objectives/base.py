@@ -1,0 +1,107 @@
+"""What an objective is: a config, a view recipe, heads on a backbone, and a loss."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from training.backbones.interface import Backbone
+from training.objectives import catalogue
+from training.recipes import ViewRecipe
+from training.views import Views
+
+
+class ObjectiveConfig(BaseModel):
+    """Parameters of an objective: unknown keys are errors, values never change. Each field has a description."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class StepState:
+    """Where training stands: everything that a schedule or a mask may depend on.
+
+    step: counted from 0. steps: of the whole training. epoch: that the step belongs to. seed: of the training.
+    """
+
+    step: int
+    steps: int
+    epoch: int
+    seed: int
+
+
+@dataclass
+class Losses:
+    """What an objective returns.
+
+    total: scalar; its mean over ranks has the gradient of the loss of the global batch.
+    terms: parts of it worth logging. features: (B, D) representations, watched for collapse.
+    """
+
+    total: Tensor
+    features: Tensor
+    terms: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module):
+    """A self-supervised objective. A subclass states its Config, views and family, builds heads, computes a loss.
+
+    suits: backbones that it works with: "any", or "vit" where it drops or masks patch tokens.
+    The docstring's first paragraph is "Title (Authors, year, arXiv:id)."; the second says what it does.
+    All state that training must not lose lives in parameters and buffers.
+    """
+
+    Config: ClassVar[type[ObjectiveConfig]]
+    views: ClassVar[ViewRecipe]
+    family: ClassVar[str]
+    suits: ClassVar[Literal["any", "vit"]] = "any"
+
+    def __init__(self, backbone: Backbone, config: Any) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.config = config
+        self.build(backbone)
+
+    def build(self, backbone: Backbone) -> None:
+        """Create the heads that this objective trains beside the backbone."""
+
+    def forward(self, batch: Views, state: StepState) -> Losses:
+        """The loss of this rank's share of the global batch."""
+        raise NotImplementedError
+
+    def heads(self) -> dict[str, Tensor]:
+        """State of everything but the backbone, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+
+
+C = TypeVar("C", bound=type[Objective])
+_REGISTRY: dict[str, type[Objective]] = {}
+
+
+def objective(name: str) -> Callable[[C], C]:
+    """Register an objective class under a name."""
+
+    def register(cls: C) -> C:
+        _REGISTRY[name] = cls
+        return cls
+
+    return register
+
+
+def registered() -> dict[str, type[Objective]]:
+    """The classes registered so far, by name."""
+    return dict(_REGISTRY)
+
+
+def create(spec: str | dict[str, Any], backbone: Backbone) -> Objective:
+    """Build an objective on a backbone. Raises ValueError where the spec is wrong (see `catalogue.resolve`)."""
+    given = catalogue.resolve(spec)
+    name = given.pop("name")
+    importlib.import_module(catalogue.describe(name)["module"])
+    cls = _REGISTRY[name]
+    return cls(backbone, cls.Config.model_validate(given))

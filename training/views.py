@@ -1,0 +1,207 @@
+"""Views of a batch: crops, flips, blur and colour distortion as a handful of matrix products.
+
+Cropping, resizing (with antialiasing), flipping and blurring are linear along rows and along columns, so a sample's
+crop is Y · image · Xᵀ with two small matrices. Brightness, contrast, saturation, hue and greyness are affine in RGB;
+brightness is a factor and the others keep the luma, so without clipping in between they commute, and one 3 x 4 matrix
+a sample does them all. Parameters come from counters keyed by (seed, epoch, row, view): a sample's views do not depend
+on the batch it is in, on the rank, or on what was drawn before.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from training.counter_random import uniforms
+from training.recipes import ViewRecipe
+
+_VIEW_STREAM = 0x71E5
+_DRAWS = 13
+_CHUNK = 64  # bounds the memory that canvases take as floats
+_LOG_ASPECT = math.log(4 / 3)
+
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64)
+_LUMA = _YIQ[0]
+
+
+@dataclass
+class Views:
+    """A batch as an objective sees it.
+
+    crops: (V * B, 3, S, S) normalised, all of view 0 first. rows: (B,) shard rows. boxes: (V, B, 4) crop as left,
+    top, right, bottom in shares of the image. flipped: (V, B).
+    """
+
+    crops: Tensor
+    rows: NDArray[np.int64]
+    boxes: Tensor
+    flipped: Tensor
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """One view's draws for B samples.
+
+    boxes: (B, 4). flipped: (B,). sigmas: (B,) blur in pixels of the crop, 0 for none. Factors (B,): brightness,
+    contrast, saturation; hue: (B,) in turns.
+    """
+
+    boxes: NDArray[np.float64]
+    flipped: NDArray[np.bool_]
+    sigmas: NDArray[np.float64]
+    brightness: NDArray[np.float64]
+    contrast: NDArray[np.float64]
+    saturation: NDArray[np.float64]
+    hue: NDArray[np.float64]
+
+
+def draw_parameters(
+    recipe: ViewRecipe,
+    rows: NDArray[np.int64],
+    aspects: NDArray[np.float64],
+    *,
+    seed: int,
+    epoch: int,
+    view: int,
+) -> ViewParameters:
+    """Parameters of one view for each row. aspects: (B,) width / height of the pictures."""
+    u = uniforms(_DRAWS, _VIEW_STREAM, seed, epoch, view, rows.astype(np.uint64)).T
+    jittered = u[5] < recipe.jitter
+
+    def factor(draw: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
+        return np.where(jittered, np.maximum(0.0, 1.0 + (2 * draw - 1) * strength), 1.0)
+
+    sigma = recipe.blur_sigma_min + u[11] * (recipe.blur_sigma_max - recipe.blur_sigma_min)
+    return ViewParameters(
+        boxes=_boxes(recipe, u[0], u[1], u[2], u[3], aspects),
+        flipped=u[4] < recipe.flip,
+        sigmas=np.where(u[10] < recipe.blur, sigma, 0.0),
+        brightness=factor(u[6], recipe.brightness),
+        contrast=factor(u[7], recipe.contrast),
+        saturation=np.where(u[12] < recipe.grey, 0.0, factor(u[8], recipe.saturation)),
+        hue=np.where(jittered, (2 * u[9] - 1) * recipe.hue, 0.0),
+    )
+
+
+def _boxes(
+    recipe: ViewRecipe,
+    area: NDArray[np.float64],
+    shape: NDArray[np.float64],
+    x: NDArray[np.float64],
+    y: NDArray[np.float64],
+    aspects: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Random resized crops; one that is wider or taller than the picture is shortened to fit instead of redrawn."""
+    share = recipe.scale_min + area * (recipe.scale_max - recipe.scale_min)
+    ratio = np.exp((2 * shape - 1) * _LOG_ASPECT) / aspects
+    width = np.minimum(1.0, np.sqrt(share * ratio))
+    height = np.minimum(1.0, np.sqrt(share / ratio))
+    left, top = x * (1 - width), y * (1 - height)
+    return np.stack([left, top, left + width, top + height], axis=1)
+
+
+def resampling_matrices(low: Tensor, high: Tensor, flipped: Tensor, sigmas: Tensor, source: int, size: int) -> Tensor:
+    """(B, size, source) matrices that crop [low, high] (shares), resize it to `size`, flip it and blur it.
+
+    A triangle filter that widens with the shrinking factor, as Pillow's antialiased bilinear resize has it.
+    """
+    span = (high - low) * source
+    step = (span / size).view(-1, 1, 1)
+    target = torch.arange(size, device=low.device, dtype=low.dtype).expand(len(low), size)
+    target = torch.where(flipped.view(-1, 1), size - 1 - target, target)
+    centres = (low * source).view(-1, 1) + (target + 0.5) * step[:, :, 0]
+    pixels = torch.arange(source, device=low.device, dtype=low.dtype) + 0.5
+    distance = (centres.unsqueeze(2) - pixels).abs() / step.clamp(min=1.0)
+    weights = (1 - distance).clamp(min=0)
+    weights = weights / weights.sum(2, keepdim=True)
+    blurred = torch.nonzero(sigmas > 0).flatten()
+    if len(blurred):
+        weights[blurred] = _blur_matrices(sigmas[blurred], size) @ weights[blurred]
+    return weights
+
+
+def _blur_matrices(sigmas: Tensor, size: int) -> Tensor:
+    positions = torch.arange(size, device=sigmas.device, dtype=sigmas.dtype)
+    squares = (positions[:, None] - positions[None, :]) ** 2
+    kernel = torch.exp(-squares / (2 * sigmas.view(-1, 1, 1) ** 2))
+    kernel = kernel.masked_fill(kernel < 1e-7, 0.0)  # denormal numbers make products many times slower
+    return kernel / kernel.sum(2, keepdim=True)
+
+
+def colour_matrices(parameters: ViewParameters) -> Tensor:
+    """(B, 3, 3) matrices of brightness, saturation and hue; contrast needs the crop's mean and is applied by itself.
+
+    Hue turns the chroma plane of YIQ, saturation scales it; both keep the luma.
+    """
+    angle = torch.from_numpy(parameters.hue * 2 * np.pi)
+    s = torch.from_numpy(parameters.saturation)
+    turn = torch.zeros(len(angle), 3, 3, dtype=torch.float64)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = s * torch.cos(angle)
+    turn[:, 1, 2] = -s * torch.sin(angle)
+    turn[:, 2, 1] = s * torch.sin(angle)
+    return torch.from_numpy(parameters.brightness).view(-1, 1, 1) * (torch.linalg.inv(_YIQ) @ turn @ _YIQ)
+
+
+def render(canvases: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+    """(B, 3, size, size) crops in [0, 1] from (B, 3, C, C) uint8 canvases."""
+    device, source = canvases.device, canvases.shape[-1]
+    boxes = torch.from_numpy(parameters.boxes).to(device, torch.float32)
+    flipped = torch.from_numpy(parameters.flipped).to(device)
+    sigmas = torch.from_numpy(parameters.sigmas).to(device, torch.float32)
+    across = resampling_matrices(boxes[:, 0], boxes[:, 2], flipped, sigmas, source, size)
+    down = resampling_matrices(boxes[:, 1], boxes[:, 3], torch.zeros_like(flipped), sigmas, source, size)
+    crops = torch.empty(len(canvases), 3, size, size, device=device)
+    for first in range(0, len(canvases), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        crops[part] = _cropped(canvases[part], across[part], down[part])
+    return _recoloured(crops, parameters)
+
+
+def _cropped(canvases: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    B, _, source, _ = canvases.shape
+    size = across.shape[1]
+    pixels = canvases.to(torch.float32).mul_(1 / 255).view(B, 3 * source, source)
+    narrowed = torch.bmm(pixels, across.transpose(1, 2)).view(B, 3, source, size)
+    planes = narrowed.transpose(1, 2).reshape(B, source, 3 * size)
+    return torch.bmm(down, planes).view(B, size, 3, size).transpose(1, 2)
+
+
+def _recoloured(crops: Tensor, parameters: ViewParameters) -> Tensor:
+    matrices = colour_matrices(parameters).to(crops.device, torch.float32)
+    luma = crops.mean(dim=(2, 3)) @ _LUMA.to(crops.device, torch.float32)
+    brightness = torch.from_numpy(parameters.brightness).to(crops.device, torch.float32)
+    contrast = torch.from_numpy(parameters.contrast).to(crops.device, torch.float32)
+    offset = (1 - contrast) * brightness * luma
+    coloured = torch.baddbmm(offset.view(-1, 1, 1), matrices * contrast.view(-1, 1, 1), crops.flatten(2))
+    return coloured.clamp_(0, 1).view(crops.shape)
+
+
+def make_views(
+    canvases: Tensor,
+    aspects: NDArray[np.float64],
+    rows: NDArray[np.int64],
+    recipe: ViewRecipe,
+    *,
+    size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    seed: int,
+    epoch: int,
+) -> Views:
+    """The views of a batch, on the device of `canvases` (B, 3, C, C) uint8."""
+    drawn = [draw_parameters(recipe, rows, aspects, seed=seed, epoch=epoch, view=v) for v in range(recipe.crops)]
+    crops = torch.cat([render(canvases, parameters, size) for parameters in drawn])
+    shift = torch.tensor(mean, device=crops.device).view(3, 1, 1)
+    scale = torch.tensor(std, device=crops.device).view(3, 1, 1)
+    return Views(
+        crops=crops.sub_(shift).div_(scale),
+        rows=rows,
+        boxes=torch.from_numpy(np.stack([p.boxes for p in drawn])),
+        flipped=torch.from_numpy(np.stack([p.flipped for p in drawn])),
+    )

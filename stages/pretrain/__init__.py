@@ -46,8 +46,8 @@ class PretrainParams(StageParams):
         description="The objective's name, or a mapping of its name and parameters; `curatrain objectives` lists all.",
     )
     backbone: str = Field("resnet18", description="Architecture, by its timm name.")
-    backbone_options: dict[str, int | float | bool | str] = Field(
-        {}, description="Further arguments of timm.create_model, such as patch_size or drop_path_rate."
+    backbone_options: dict[str, bool | int | float | str | list[int]] = Field(
+        {}, description="Further arguments of timm.create_model, such as patch_size, or a ResNet's channels."
     )
     init_from: str | None = Field(None, description="safetensors file of this architecture to start from.")
     image_size: int = Field(32, ge=8, le=1024, description="Side of a crop in pixels.")

@@ -106,7 +106,7 @@ def _shard_rows(artifact: Artifact, image_id: str) -> Iterator[dict[str, Any]]:
 
     from training.shards import ShardReader
 
-    reader = ShardReader(artifact.path)
+    reader = ShardReader(artifact.path / "shards")
     row = pc.index(reader.column("image_id"), image_id).as_py()
     if row >= 0:
         yield {name: value for name, value in reader.sample(row).items() if name != "bytes"} | {"row": row}

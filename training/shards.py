@@ -31,6 +31,10 @@ SAMPLES = pa.schema(
     ]
 )
 
+PROVENANCE = ("cluster", "group_id")
+"""Columns that say where a sample came from and that no loader reads: a curation that names its clusters anew but
+keeps the same images gives shards of the same digest, and trains nothing again."""
+
 
 class ShardError(Exception):
     """Shards are missing, damaged, or of a version that this code cannot read."""
@@ -148,9 +152,10 @@ class ShardReader:
 
 
 def content_digest(reader: ShardReader) -> str:
-    """SHA-256 of the samples in the order of rows, whatever shards they lie in; image_id stands for the bytes."""
+    """SHA-256 of the samples in the order of rows, whatever shards they lie in, without their provenance; image_id
+    stands for the bytes."""
     digest = hashlib.sha256()
-    names = [name for name in SAMPLES.names if name not in ("row", "bytes")]
+    names = [name for name in SAMPLES.names if name not in ("row", "bytes", *PROVENANCE)]
     columns = [reader.column(name) for name in names]
     for values in zip(*columns, strict=True):
         line = [value.as_py() for value in values]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.compute import Task
+from stages.in_process import InProcess
 
 MAX_RESTARTS = 5
 """How often a training group is restarted after one of its ranks died."""
@@ -56,7 +57,9 @@ class RayCompute:
         on_done: Callable[[Task], None],
         gpus_per_actor: float = 0,
     ) -> None:
-        if not tasks:
+        if len(tasks) <= 1 and not gpus_per_actor:
+            # actors take seconds to start, and a single task has nobody to share with
+            InProcess().map(worker, config, tasks, actors=1, on_done=on_done)
             return
         import ray
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from stages.base import EXECUTION, Input, Resources, Stage, StageContext, StageError, StageParams, StageResult
+from stages.base import EXECUTION, Input, Stage, StageContext, StageError, StageParams, StageResult
 
 
 class EmbedParams(StageParams):
@@ -55,9 +55,6 @@ class Embed(Stage[EmbedParams]):
             return {"weights": weights_digest(self.params.model, self.params.weights)}
         except FileNotFoundError as error:
             raise StageError(f"{error} (parameter 'weights')") from None
-
-    def resources(self) -> Resources:
-        return Resources(cpus=self.params.actors * self.params.threads or 1)
 
     def run(self, ctx: StageContext[EmbedParams]) -> StageResult:
         from stages.embed.pool import embed_pool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.base import EXECUTION, Input, Resources, Stage, StageContext, StageParams, StageResult
+from stages.base import EXECUTION, Input, Stage, StageContext, StageParams, StageResult
 
 
 class ShardParams(StageParams):
@@ -25,9 +25,6 @@ class Shard(Stage[ShardParams]):
     Params = ShardParams
     inputs = {"images": Input("images"), "selection": Input("selection")}
     output = "shards"
-
-    def resources(self) -> Resources:
-        return Resources(cpus=max(1, self.params.actors))
 
     def run(self, ctx: StageContext[ShardParams]) -> StageResult:
         from stages.shard.merge import write_shards

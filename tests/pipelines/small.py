@@ -28,7 +28,7 @@ def document(folder: Path, **stages: dict[str, Any]) -> dict[str, Any]:
         "ingest": {},
         "embed": {"model": "test_resnet", "weights": "random:1", "size": 32, "actors": 1},
         "dedup": {"radius": 0, "confirm": 1.0, "threshold": 1.0},
-        "curate": {"clusters": 6, "target": 1.0},
+        "curate": {"clusters": 6, "target": 0.7},
         "shard": {},
         "pretrain": {
             "objective": "simclr",

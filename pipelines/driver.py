@@ -103,6 +103,8 @@ class Driver:
     def _begin(self, name: str, step: Step) -> None:
         stage = self.spec.stages[name]
         if not self._started:
+            self._log.append(events.NOTE, name, text=self.executor.greeting)
+            self.tick()
             self.executor.start()
             self._started = True
         wanted, capacity = stage.stage.resources(), self.executor.capacity()
@@ -122,6 +124,7 @@ class Driver:
             family=step.family,
             recipe=step.recipe,
             inputs={i: (self._artifacts[s].stage, self._artifacts[s].key) for i, s in stage.inputs.items()},
+            waived_code=step.waived_code,
         )
         self._orders[name] = order
         self._heard[name] = time.monotonic()

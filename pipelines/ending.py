@@ -26,7 +26,10 @@ def print_ending(run: Run, state: RunState, model: dict[str, Any] | None, consol
     if model:
         console.print(f"model [bold]{model['name']}[/bold] version {model['version']}", highlight=False)
     elif any(s.type == "register" and s.state in ("done", "reused") for s in state.stages.values()):
-        console.print("model packaged; MLflow will hold it as soon as its server answers", highlight=False)
+        later = (
+            "MLflow will hold it as soon as its server answers" if run.mirror else "this run is not mirrored to MLflow"
+        )
+        console.print(f"model packaged; {later}", highlight=False)
     if state.status != "done":
         console.print(f"run [bold]{state.status}[/bold]; after mending the cause: curatrain resume {run.id}")
         return

@@ -43,6 +43,7 @@ class Step:
 
     key, recipe, family: known where the digests of all inputs are known.
     artifact: what is reused. seconds: what it took last time, where that is known.
+    waived_code: fingerprint of the code that will run, where it was declared to be the same as the recipe's.
     """
 
     stage: str
@@ -54,6 +55,7 @@ class Step:
     family: str | None = None
     artifact: Artifact | None = None
     seconds: float | None = None
+    waived_code: str | None = None
 
     @property
     def why(self) -> str:
@@ -124,6 +126,7 @@ def plan_stage(
     known = {i: d for i, d in digests.items() if d is not None}
     recipe = make_recipe(type_name, stage.stage.version, code, facts.params, known, facts.externals, attempt)
     key, family = recipe_key(recipe), family_key(recipe, facts.pool)
+    waived = None if code == facts.code else facts.code
     artifact, damage = lookup.find(type_name, key)
     if artifact is not None:
         causes = (Cause("same", "nothing that it depends on has changed"),)
@@ -131,8 +134,8 @@ def plan_stage(
     causes = (Cause("damaged", f"output damaged: {damage}"),) if damage else compare(previous, recipe, stage)
     if lookup.has_parts(type_name, key):
         causes = (Cause("parts", "an interrupted attempt left finished parts"), *causes)
-        return Step(name, type_name, RESUME, causes, key, recipe, family, seconds=seconds)
-    return Step(name, type_name, RUN, causes, key, recipe, family, seconds=seconds)
+        return Step(name, type_name, RESUME, causes, key, recipe, family, seconds=seconds, waived_code=waived)
+    return Step(name, type_name, RUN, causes, key, recipe, family, seconds=seconds, waived_code=waived)
 
 
 def make_plan(

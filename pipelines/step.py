@@ -29,6 +29,7 @@ class Order:
     """Everything that a worker process needs to carry out a step; plain data, so that it can travel.
 
     inputs: for each input the type and key of the artifact to read. family: whose rows may be taken over.
+    waived_code: fingerprint of the code that runs, where the user declared it to be the same as the recipe's.
     """
 
     store: str
@@ -40,6 +41,7 @@ class Order:
     family: str
     recipe: Mapping[str, Any]
     inputs: Mapping[str, tuple[str, str]]
+    waived_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _manifest(
         "summary": result.summary,
         "seconds": round(seconds, 3),
         "run": order.run,
+        "assumed_same_code": order.waived_code,
         "environment": environment(),
     }
 

@@ -127,8 +127,7 @@ def _objective(plan: PretrainingPlan, device: torch.device) -> Objective:
         raise
     if world() > 1:
         synchronised(objective)
-    channels_last = device.type == "cuda" and not backbone.is_vit  # no gain was measured on CPU
-    memory = torch.channels_last if channels_last else torch.contiguous_format
+    memory = torch.contiguous_format if backbone.is_vit else torch.channels_last
     return objective.to(device, memory_format=memory).train()  # type: ignore[call-overload]
 
 

@@ -10,7 +10,8 @@ from pipelines.step import Order, Outcome
 class Executor(Protocol):
     """Runs orders. Started before its first order, closed at the end."""
 
-    name: str
+    greeting: str
+    """What the user is told while it starts."""
 
     def start(self) -> None:
         """Get ready to run. Raises BlockedError where that cannot be."""

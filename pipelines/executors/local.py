@@ -12,7 +12,7 @@ from stages.in_process import InProcess
 class LocalExecutor:
     """Runs without Ray. A step cannot be ended by force; it stops at its next part when cancelled."""
 
-    name = "local"
+    greeting = "running in this process"
 
     def __init__(self) -> None:
         self._orders: queue.Queue[Order | None] = queue.Queue()

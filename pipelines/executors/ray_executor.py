@@ -37,13 +37,13 @@ class RayExecutor:
     cpus: CPUs of its own cluster; all of the machine's when None.
     """
 
-    name = "ray"
-
     def __init__(self, scratch: Path, address: str | None = None, cpus: int | None = None) -> None:
         self._scratch = scratch
         self._address = address or os.environ.get("RAY_ADDRESS") or None
         self._cpus = cpus
         self._refs: dict[str, Any] = {}
+        where = f"to the Ray cluster at {self._address}" if self._address else "a Ray cluster for this run"
+        self.greeting = f"{'connecting' if self._address else 'starting'} {where}"
 
     def start(self) -> None:
         for name, value in _QUIET.items():

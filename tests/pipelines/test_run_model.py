@@ -134,6 +134,23 @@ def test_a_forced_stage_runs_again_and_an_equal_result_goes_no_further(tmp_path:
     assert states(run) == {"numbers": "reused", "square": "done", "total": "reused"}
 
 
+def test_a_declared_harmless_code_change_keeps_the_recipe_and_is_recorded(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines import facts
+
+    store = tmp_path / "store"
+    Pipeline(toy.document(folder)).submit(store, LOCAL)
+    monkeypatch.setattr(facts, "code_fingerprint", lambda modules: "another")
+    plain = Pipeline(toy.document(folder)).plan(store)
+    assert plain.steps["square"].why == "the code of square has changed; numbers will be rebuilt"
+    stages = ("numbers", "square", "total")
+    waived = Options(local=True, track=False, assume_same_code=stages)
+    assert set(states(Pipeline(toy.document(folder)).submit(store, waived)).values()) == {"reused"}
+    changed = Pipeline(toy.document(folder), ["square.power=3"]).submit(store, waived)
+    assert changed.artifact("square").manifest["assumed_same_code"] == "another"
+
+
 def test_a_damaged_artifact_is_rebuilt_and_the_plan_says_so(tmp_path: Path, folder: Path) -> None:
     store = tmp_path / "store"
     first = Pipeline(toy.document(folder)).submit(store, LOCAL)

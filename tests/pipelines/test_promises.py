@@ -58,11 +58,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> dict[str, A
 
 
 def test_a_second_submit_reuses_all_nine_stages(folder: Path, whole: dict[str, Any]) -> None:
-    began = time.monotonic()
     run = Pipeline(small.document(folder)).submit(whole["store"], LOCAL)
-    assert set(states(run).values()) == {"reused"}
-    assert len(states(run)) == 9
-    assert time.monotonic() - began < 30
+    assert list(states(run).values()) == ["reused"] * 9
 
 
 def test_a_changed_curation_reruns_it_and_what_follows(folder: Path, whole: dict[str, Any]) -> None:

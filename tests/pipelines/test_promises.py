@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
 from pipelines.api import Options, Pipeline, open_run
 from pipelines.events import STAGE_STARTED
@@ -110,21 +112,22 @@ def test_a_pool_grown_by_a_tenth_costs_a_tenth(tmp_path: Path) -> None:
     assert digests(first)["ingest"] != digests(grown)["ingest"]
 
 
-def test_on_ray_with_more_workers_the_tables_are_the_same(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
-    spec = small.document(folder, embed={"actors": 3}, pretrain={"workers": 2})
+def test_on_ray_with_more_workers_tables_are_equal_and_weights_to_float_tolerance(
+    tmp_path: Path, folder: Path, whole: dict[str, Any]
+) -> None:
+    # small plain steps: AdamW divides gradients by their own size, and large steps on eight samples a rank are chaotic,
+    # so that either makes a difference in the last bits a large one
+    sgd = {"optimiser": "sgd", "lr": 3e-4, "momentum": 0.0}
+    one = Pipeline(small.document(folder, pretrain=sgd)).submit(whole["store"], LOCAL)
+    spec = small.document(folder, embed={"actors": 3}, pretrain={**sgd, "workers": 2})
     result = finish(start("ray", tmp_path / "store", spec))
     assert result["status"] == "done", result
     tables = ("crawl", "ingest", "embed", "dedup", "curate", "shard")
     assert [digests(result)[n] for n in tables] == [digests(whole)[n] for n in tables]
-    one, two = (_weights(store, r) for store, r in ((whole["store"], whole), (tmp_path / "store", result)))
-    for name in one:
-        assert abs(one[name] - two[name]).max() <= 2e-4 + 1e-2 * abs(one[name]).max(), name
-
-
-def _weights(store: Path, result: dict[str, Any]) -> dict[str, Any]:
-    from safetensors.numpy import load_file
-
-    return load_file(open_run(result["run"], store).artifact("pretrain").path / "backbone.safetensors")
+    two = open_run(result["run"], tmp_path / "store")
+    weights, others = (load_file(r.artifact("pretrain").path / "backbone.safetensors") for r in (one, two))
+    for name in weights:
+        np.testing.assert_allclose(others[name], weights[name], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
 def _kill_at_random(executor: str, store: Path, spec: dict[str, Any], kills: int, seed: int) -> int:

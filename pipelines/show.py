@@ -155,5 +155,5 @@ def _type_text(prop: dict[str, Any]) -> str:
 def _columns(*names: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(names))
     for name in names:
-        table.add_column(name)
+        table.add_column(name, min_width=22 if name == "artifact" else None)
     return table

@@ -158,11 +158,12 @@ def _parse_stage(name: str, body: Any) -> tuple[tuple[str, Stage | None, Any] | 
     try:
         params = cls.Params.model_validate(body)
     except ValidationError as error:
-        return (type_name, None, inputs), [f"{name}.{line}" for line in _explain(error, cls)]
+        return (type_name, None, inputs), [name + line for line in _explain(error, cls)]
     return (type_name, cls(params), inputs), []
 
 
 def _explain(error: ValidationError, cls: type[Stage]) -> list[str]:
+    """A line for each mistake, to be put behind the stage's name."""
     lines = []
     for item in error.errors(include_url=False):
         path = ".".join(str(part) for part in item["loc"])
@@ -170,12 +171,12 @@ def _explain(error: ValidationError, cls: type[Stage]) -> list[str]:
         given = given if len(given) <= 80 else given[:77] + "..."
         if item["type"] == "extra_forbidden":
             known = cls.Params.model_fields if len(item["loc"]) == 1 else {}
-            lines.append(f"{path}: unknown parameter{nearest(str(item['loc'][-1]), known)}")
+            lines.append(f".{path}: unknown parameter{nearest(str(item['loc'][-1]), known)}")
         elif item["type"] == "missing":
-            lines.append(f"{path}: is required")
+            lines.append(f".{path}: is required")
         else:
             message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"{path}: {message}, got {given}" if path else message)
+            lines.append(f".{path}: {message}, got {given}" if path else f": {message}")
     return list(dict.fromkeys(lines))
 
 

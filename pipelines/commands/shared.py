@@ -32,8 +32,10 @@ SpecArgument = Annotated[str, typer.Argument(metavar="SPEC", help="A preset's na
 
 def rows_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in rows[0] if rows else []:
-        table.add_column(name)
+    for number, name in enumerate(rows[0] if rows else []):
+        # what is copied from the first column must not be cut off
+        width = max(len(str(row[name])) for row in rows) if number == 0 else None
+        table.add_column(name, min_width=width)
     for row in rows:
         table.add_row(*(escape(str(value)) for value in row.values()))
     return table

@@ -268,6 +268,12 @@ def test_every_mistake_of_a_spec_is_told_at_once() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_a_mistake_between_parameters_names_its_stage() -> None:
+    document = {"name": "mine", "stages": {"train": {"uses": "pretrain", "steps": 5, "epochs": 5}}}
+    with pytest.raises(SpecError, match=r"- train: give steps or epochs, not both"):
+        Pipeline(document)
+
+
 def test_a_cycle_is_named() -> None:
     document = {
         "name": "loop",

@@ -115,8 +115,8 @@ def test_a_pool_grown_by_a_tenth_costs_a_tenth(tmp_path: Path) -> None:
 def test_on_ray_with_more_workers_tables_are_equal_and_weights_to_float_tolerance(
     tmp_path: Path, folder: Path, whole: dict[str, Any]
 ) -> None:
-    # small plain steps: AdamW divides gradients by their own size, and large steps on eight samples a rank are chaotic,
-    # so that either makes a difference in the last bits a large one
+    # small plain steps: AdamW divides gradients by their own size, and large steps on eight samples a rank are
+    # chaotic, so that either makes a difference in the last bits a large one
     sgd = {"optimiser": "sgd", "lr": 3e-4, "momentum": 0.0}
     one = Pipeline(small.document(folder, pretrain=sgd)).submit(whole["store"], LOCAL)
     spec = small.document(folder, embed={"actors": 3}, pretrain={**sgd, "workers": 2})

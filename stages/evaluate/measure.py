@@ -37,8 +37,9 @@ def evaluate_checkpoint(ctx: StageContext[EvaluateParams]) -> StageResult:
     )
     if not split.bank:
         raise StageError("the selection has no training images to measure features on")
-    for name, reason in split.left_out.items():
-        ctx.note(f"class '{name}' is left out: {reason}")
+    if split.left_out:
+        names = ", ".join(sorted(split.left_out))
+        ctx.note(f"{len(split.left_out)} classes are left out (why is in report/evaluation.md): {names}")
     if split.note:
         ctx.note(f"{split.note}: label-free measures only")
     features, decoded = compute_features(ctx, [*split.bank, *split.queries], protocol.pixel_side)

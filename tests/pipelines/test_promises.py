@@ -171,7 +171,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_digests(
     tmp_path: Path, folder: Path, whole: dict[str, Any]
 ) -> None:
     dice, store, spec = random.Random(3), tmp_path / "store", small.document(folder)
-    kills = [name for _ in range(4) for name in _submit_and_kill("local", store, spec, dice, (1.0, 8.0))[0]]
+    kills = [name for _ in range(4) for name in _submit_and_kill("local", store, spec, dice, (0.5, 4.0))[0]]
     result = finish(start("local", store, spec))
     assert kills.count("driver") >= 2
     assert result["status"] == "done", result

@@ -136,12 +136,14 @@ WORKERS = ("ray::small-", "MapWorker", "RayTrainWorker")
 
 
 def _submit_and_kill(
-    executor: str, store: Path, spec: dict[str, Any], dice: random.Random, pause: tuple[float, float]
+    executor: str, store: Path, spec: dict[str, Any], dice: random.Random, pause: tuple[float, float], most: int = 99
 ) -> tuple[list[str], dict | None]:
-    """Submit, and again and again after a random pause kill the driver or one of the workers that are there; what was
-    killed, and the result where the driver came to an end of its own."""
+    """Submit, and after random pauses kill the driver or one of the workers that are there, `most` times at most; what
+    was killed, and the result where the driver came to an end of its own."""
     process, killed = start(executor, store, spec), []
-    while process.poll() is None and "driver" not in killed:
+    while process.poll() is None and not _has_begun(store, process.pid):
+        time.sleep(0.02)
+    while process.poll() is None and "driver" not in killed and len(killed) < most:
         moment = time.monotonic() + dice.uniform(*pause)
         while process.poll() is None and time.monotonic() < moment:
             time.sleep(0.02)
@@ -154,6 +156,15 @@ def _submit_and_kill(
                 killed.append(whom)
     out, _ = process.communicate(timeout=280)
     return killed, json.loads(out) if process.returncode == 0 else None
+
+
+def _has_begun(store: Path, driver: int) -> bool:
+    """Whether the run of this driver has started a stage: before that it only starts Ray."""
+    for head in store.glob("runs/*/run.json"):
+        if json.loads(head.read_text())["pid"] == driver:
+            log = head.with_name("events.jsonl")
+            return log.exists() and STAGE_STARTED in log.read_text()
+    return False
 
 
 def _workers(parent: int, title: str) -> list[int]:
@@ -171,7 +182,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_digests(
     tmp_path: Path, folder: Path, whole: dict[str, Any]
 ) -> None:
     dice, store, spec = random.Random(3), tmp_path / "store", small.document(folder)
-    kills = [name for _ in range(4) for name in _submit_and_kill("local", store, spec, dice, (0.5, 4.0))[0]]
+    kills = [name for _ in range(4) for name in _submit_and_kill("local", store, spec, dice, (0.1, 2.5))[0]]
     result = finish(start("local", store, spec))
     assert kills.count("driver") >= 2
     assert result["status"] == "done", result
@@ -187,7 +198,8 @@ def test_twenty_kills_of_driver_and_workers_on_ray(tmp_path: Path, folder: Path,
     while len(kills) < 20:
         stores, result = stores + 1, None
         while result is None or result["status"] != "done":
-            killed, result = _submit_and_kill("ray", tmp_path / f"store{stores}", spec, dice, (3.0, 9.0))
+            store, most = tmp_path / f"store{stores}", 20 - len(kills)
+            killed, result = _submit_and_kill("ray", store, spec, dice, (0.5, 15.0), most)
             kills += killed
         assert digests(result) == digests(whole)
     print(f"{len(kills)} kills in {stores} stores:", {name: kills.count(name) for name in sorted(set(kills))})

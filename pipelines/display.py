@@ -78,7 +78,8 @@ class Display:
             self._console.print(line, highlight=False)
         elif kind in (events.STAGE_FAILED, events.STAGE_BLOCKED):
             self._drop(stage)
-            word, colour = _MARKS["failed" if kind == events.STAGE_FAILED else "blocked"]
+            failed = "cancelled" if event.get("cancelled") else "failed"
+            word, colour = _MARKS[failed if kind == events.STAGE_FAILED else "blocked"]
             self._console.print(Text.assemble(f"  {stage:<10} ", (word, colour), f"  {event['error']}"))
 
     def _drop(self, stage: str) -> None:

@@ -139,7 +139,7 @@ class Driver:
                 return
             outcome = Outcome("failed", f"its artifact {order.type}/{order.key[:12]} is gone from the store")
         self._bad[name] = outcome.error
-        self._log.append(events.STAGE_FAILED, name, error=outcome.error)
+        self._log.append(events.STAGE_FAILED, name, error=outcome.error, cancelled=outcome.status == "cancelled")
 
     def _finish(self, name: str, artifact: Artifact, action: str, outcome: Outcome) -> None:
         self._artifacts[name] = artifact

@@ -31,7 +31,8 @@ def print_ending(run: Run, state: RunState, model: dict[str, Any] | None, consol
         )
         console.print(f"model packaged; {later}", highlight=False)
     if state.status != "done":
-        console.print(f"run [bold]{state.status}[/bold]; after mending the cause: curatrain resume {run.id}")
+        go_on = "to go on" if state.status == "cancelled" else "after mending the cause"
+        console.print(f"run [bold]{state.status}[/bold]; {go_on}: curatrain resume {run.id}", soft_wrap=True)
         return
     link = tracking.run_link(run.record.store.root, run.id)
     console.print("next:", style="bold")

@@ -78,7 +78,8 @@ class RunState:
             for name in ("key", "digest", "seconds", "rows_in", "rows_out", "summary", "metrics"):
                 setattr(stage, name, event[name])
         elif kind in (events.STAGE_FAILED, events.STAGE_BLOCKED):
-            stage.state = "failed" if kind == events.STAGE_FAILED else "blocked"
+            failed = "cancelled" if event.get("cancelled") else "failed"
+            stage.state = failed if kind == events.STAGE_FAILED else "blocked"
             stage.error = event["error"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,32 +30,29 @@ class Picture:
 
 def read_pictures(images: Artifact, ids: Iterable[str]) -> dict[str, Picture]:
     """The pictures of an images artifact with these ids, by id; ids that it doesn't hold are absent."""
-    wanted = pa.array(sorted(set(ids)), pa.string())
     pictures: dict[str, Picture] = {}
-    for path in part_paths(images.path, "images"):
-        file = pq.ParquetFile(path)
-        for group in range(file.num_row_groups):
-            found = pc.is_in(file.read_row_group(group, columns=["image_id"])["image_id"], value_set=wanted)
-            if not pc.any(found).as_py():
-                continue
-            for row in file.read_row_group(group, columns=_COLUMNS).filter(found).to_pylist():
-                row["orientation"] = row["orientation"] or 1
-                row["caption"] = row["caption"] or ""
-                pictures[row["image_id"]] = Picture(**row)
+    for rows in _matching(images, ids, _COLUMNS):
+        for row in rows.to_pylist():
+            row["orientation"] = row["orientation"] or 1
+            row["caption"] = row["caption"] or ""
+            pictures[row["image_id"]] = Picture(**row)
     return pictures
 
 
 def byte_sizes(images: Artifact, ids: Iterable[str]) -> dict[str, int]:
     """Encoded size in bytes of the images with these ids, one row group in memory at a time."""
-    wanted = pa.array(sorted(set(ids)), pa.string())
     sizes: dict[str, int] = {}
+    for rows in _matching(images, ids, ["image_id", "bytes"]):
+        sizes.update(zip(rows["image_id"].to_pylist(), pc.binary_length(rows["bytes"]).to_pylist(), strict=True))
+    return sizes
+
+
+def _matching(images: Artifact, ids: Iterable[str], columns: list[str]) -> Iterator[pa.Table]:
+    """The rows with these ids, a row group at a time; the bytes of a group without any are not read."""
+    wanted = pa.array(sorted(set(ids)), pa.string())
     for path in part_paths(images.path, "images"):
         file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
             found = pc.is_in(file.read_row_group(group, columns=["image_id"])["image_id"], value_set=wanted)
-            if not pc.any(found).as_py():
-                continue
-            rows = file.read_row_group(group, columns=["image_id", "bytes"]).filter(found)
-            lengths = pc.binary_length(rows["bytes"]).to_pylist()
-            sizes.update(zip(rows["image_id"].to_pylist(), lengths, strict=True))
-    return sizes
+            if pc.any(found).as_py():
+                yield file.read_row_group(group, columns=columns).filter(found)

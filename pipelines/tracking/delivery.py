@@ -151,7 +151,8 @@ class Delivery:
         self._describe("running")
 
     def _on_stage_failed(self, event: LoggedEvent) -> None:
-        self._end_badly(event, "failed", "FAILED")
+        word = "cancelled" if event.fields.get("cancelled") else "failed"
+        self._end_badly(event, word, _ENDS[word])
 
     def _on_stage_blocked(self, event: LoggedEvent) -> None:
         self._end_badly(event, "blocked", "KILLED")

@@ -175,6 +175,7 @@ def test_a_cancelled_run_keeps_its_parts(tmp_path: Path, folder: Path) -> None:
 
     run = Pipeline(spec).submit(store, LOCAL, watch=cancel_once_begun)
     assert run.status == "cancelled"
+    assert states(run) == {"numbers": "done", "square": "cancelled", "total": "blocked"}
     begun = log.read_text().split()
     assert 0 < len(begun) < 8
     assert actions(Pipeline(spec).plan(store))["square"] == "resume"

@@ -55,7 +55,7 @@ def hierarchical_kmeans(
     steps = len(counts) * (rounds + 1)
     levels: list[KMeans] = []
     for depth, count in enumerate(counts):
-        nearest = len(rows) // (2 * count)
+        nearest = round(len(rows) / (2 * count))
         level = kmeans(rows, count, seed=int(seeds[depth * (rounds + 1)]), iterations=iterations)
         for step in range(1, rounds + 1 if nearest >= 2 else 1):
             if on_step is not None:

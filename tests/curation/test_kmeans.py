@@ -50,7 +50,7 @@ def test_equal_centroids_give_the_smaller_index(digits):
 
 def test_blocks_do_not_change_the_result(digits, monkeypatch):
     whole = kmeans(digits, 12, seed=1)
-    monkeypatch.setattr("curation.kmeans._BLOCK_FLOATS", 12 * 97)
+    monkeypatch.setattr("curation.row_blocks._MOST_ROWS", 97)
     parts = kmeans(digits, 12, seed=1)
     assert np.array_equal(whole.labels, parts.labels)
 

@@ -19,6 +19,7 @@ from pipelines.executors.ray_executor import RayExecutor
 from pipelines.facts import all_facts, store_lookup
 from pipelines.names import nearest
 from pipelines.planner import Plan, make_plan
+from pipelines.references import located, pinned
 from pipelines.report import report_markdown
 from pipelines.runs import RunRecord, RunState, create_run, find_run
 from pipelines.spec import Spec, load_spec
@@ -106,7 +107,8 @@ class Pipeline:
 
     def plan(self, store: str | Path | None = None, options: Options = Options()) -> Plan:
         """What a submit would do and why; starts and writes nothing."""
-        return _plan(self.spec, open_store(store), options)[0]
+        opened = open_store(store)
+        return _plan(located(self.spec, opened), opened, options)[0]
 
     def submit(
         self,
@@ -129,8 +131,10 @@ class Pipeline:
             spec = spec.subset(targets)
         opened = open_store(store)
         opened.prepare()
+        named = pinned(spec, opened)
+        spec = located(named, opened)
         plan_, facts, attempts = _plan(spec, opened, options)
-        record = create_run(opened, spec, parent)
+        record = create_run(opened, named, parent)
         record.write("plan.json", json.dumps(plan_.document(), indent=1))
         mirror = None
         if options.track:

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from pipelines.commands import looking, running
+from pipelines.commands import crawls, looking, running, sharding
 from pipelines.commands.shared import err
 from pipelines.errors import CuratrainError
 
@@ -24,6 +24,7 @@ COMMANDS = (
     looking.runs,
     looking.show,
     looking.why,
+    crawls.crawl_report,
     looking.stages,
     looking.objectives,
     looking.gc,
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(sharding.app)
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ def state_table(state: RunState) -> Table:
 
 
 def plan_table(plan: Plan) -> Table:
-    """A row a stage: the action, why, and what it took last time."""
+    """A row a stage: the action, why, and what it took last time; below it what the stage remarks."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("stage", "action", "why", "last time"):
         table.add_column(name, justify="right" if name == "last time" else "left", no_wrap=name != "why")
@@ -117,4 +117,6 @@ def plan_table(plan: Plan) -> Table:
         action = Text(step.action, style=_ACTIONS[step.action])
         seconds = "" if step.seconds is None or step.action == "reuse" else f"{step.seconds:.1f} s"
         table.add_row(step.stage, action, Text(step.why), seconds)
+        for remark in step.remarks:
+            table.add_row("", "", Text(remark, style="dim"), "")
     return table

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipelines.recipe import family_key, make_recipe, recipe_key
@@ -44,6 +44,7 @@ class Step:
     key, recipe, family: known where the digests of all inputs are known.
     artifact: what is reused. seconds: what it took last time, where that is known.
     waived_code: fingerprint of the code that will run, where it was declared to be the same as the recipe's.
+    remarks: what the stage took its parameters to mean.
     """
 
     stage: str
@@ -56,6 +57,7 @@ class Step:
     artifact: Artifact | None = None
     seconds: float | None = None
     waived_code: str | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def why(self) -> str:
@@ -78,6 +80,7 @@ class Plan:
                 "action": s.action,
                 "key": s.key,
                 "causes": [c.text for c in s.causes],
+                "remarks": list(s.remarks),
                 "inputs": dict(s.recipe["inputs"]) if s.recipe else {},
                 "seconds": s.seconds,
             }
@@ -159,7 +162,9 @@ def make_plan(
         step = plan_stage(stage, known, facts[name], lookup, attempt, name in assume_same_code)
         steps[name] = step
         digests[name] = step.artifact.digest if step.artifact else None if stage.stage.reproducible else step.key
-    return Plan(steps)
+    return Plan(
+        {name: replace(step, remarks=tuple(spec.stages[name].stage.remarks())) for name, step in steps.items()}
+    )
 
 
 def compare(previous: Mapping[str, Any] | None, recipe: Mapping[str, Any], stage: StageSpec) -> tuple[Cause, ...]:

@@ -197,6 +197,8 @@ def _connect(parsed: Mapping[str, tuple[str, Stage | None, Any]]) -> tuple[dict[
         for input_name, wanted in declared.items():
             path = f"{name}.inputs.{input_name}"
             source = given.get(input_name)
+            if source is None and wanted.by_name and wanted.optional:
+                continue
             if source is None:
                 makers = [n for n, kind in kinds.items() if kind == wanted.kind and n != name]
                 if len(makers) == 1:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.errors import UsageError
 from pipelines.runs import RunRecord
 from stages.artifact import Artifact
+from stages.takedowns import TAKEDOWN
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -75,11 +76,17 @@ def _rows(artifact: Artifact, image_id: str, image: str) -> Iterator[dict[str, A
         import pyarrow.dataset as ds
 
         match = lambda column: (column == image_id) | (ds.field("url") == image)  # noqa: E731 - a predicate in place
-        columns = ["source", "url", "page_url", "status", "reason", "http_status", "sha256", "size", "fetched_at"]
+        columns = [
+            "source", "url", "page_url", "final_url", "status", "reason", "http_status", "robots", "attempts",
+            "sha256", "size", "licence", "fetched_at",
+        ]  # fmt: skip
         yield from _query(artifact.path / "fetches", "sha256", match, columns)
     elif artifact.kind == "images":
         same = lambda column: column == image_id  # noqa: E731 - a predicate in place
-        columns = ["image_id", "format", "width", "height", "caption", "label", "source", "url", "urls"]
+        columns = [
+            "image_id", "format", "width", "height", "caption", "label", "licence", "remarks", "exif", "source", "url",
+            "urls",
+        ]  # fmt: skip
         yield from _query(artifact.path / "images", "image_id", same, columns)
         yield from _query(artifact.path / "rejected", "sha256", same, None)
     elif artifact.kind == "shards":
@@ -109,7 +116,8 @@ def _shard_rows(artifact: Artifact, image_id: str) -> Iterator[dict[str, Any]]:
     reader = ShardReader(artifact.path / "shards")
     row = pc.index(reader.column("image_id"), image_id).as_py()
     if row >= 0:
-        yield {name: value for name, value in reader.sample(row).items() if name != "bytes"} | {"row": row}
+        encoded = ("bytes", "frames")
+        yield {name: value for name, value in reader.sample(row).items() if name not in encoded} | {"row": row}
 
 
 def _tell_fetches(rows: list[dict[str, Any]], artifact: Artifact) -> str:
@@ -117,6 +125,8 @@ def _tell_fetches(rows: list[dict[str, Any]], artifact: Artifact) -> str:
     if not rows:
         return "not fetched in this run"
     told = [f"{r['url']} ({r['status']}{': ' + r['reason'] if r['reason'] else ''})" for r in rows]
+    if all(r["reason"] == TAKEDOWN for r in rows):
+        return f"left out, since crawl.takedown names it: {', '.join(r['url'] for r in rows)}"
     return f"fetched from {', '.join(told)}"
 
 
@@ -126,6 +136,8 @@ def _tell_images(rows: list[dict[str, Any]], artifact: Artifact) -> str:
         return "no image came of it"
     row = rows[0]
     if "image_id" not in row:
+        if row["reason"] == TAKEDOWN:
+            return f"left out, {row['detail']}"
         return f"rejected: {row['reason']} {row.get('detail') or ''}".strip()
     words = f"{row['format']} {row['width']}x{row['height']}"
     words += f", label '{row['label']}'" if row["label"] else ""

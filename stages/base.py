@@ -44,10 +44,13 @@ class Input:
     """An artifact that a stage reads.
 
     kind: the artifact kind (see `stages.tables.KINDS`) that may be connected here.
+    optional: the stage also runs without it. by_name: connected only where the spec names its stage, never because
+        some stage happens to make the kind.
     """
 
     kind: str
     optional: bool = False
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,10 @@ class Stage(ABC, Generic[P]):
         Raises StageError with what to do where something is missing or unreadable.
         """
         return {}
+
+    def remarks(self) -> list[str]:
+        """What the parameters were taken to mean, a line each, for the plan; from the parameters alone."""
+        return []
 
     def code_modules(self) -> tuple[str, ...]:
         """Modules that `run` loads by name with these parameters (an objective, a plug-in); they enter the key."""

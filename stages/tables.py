@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from stages.base import committed
+from stages.columns import table_of
 
 
 class SchemaError(Exception):
@@ -44,42 +45,61 @@ def _kind(name: str, row_id: Sequence[str], content: Sequence[str], **columns: p
 FETCHES = _kind(
     "fetches",
     ["source", "url"],
-    ["status", "reason", "sha256", "caption", "label"],
+    ["status", "reason", "sha256", "caption", "label", "licence", "metadata"],
     source=pa.string(),  # name of the source in the spec
-    url=pa.string(),  # http(s) URL, or the absolute file:// URI of a folder source's file
+    source_weight=pa.float32(),  # weight of the source in the spec, for samplers that mix by source
+    url=pa.string(),  # http(s) URL; absolute file:// URI of a folder's file; `<container>#<member>` in a data set
     version=pa.string(),  # what says that a file is unchanged: "size-mtime_ns"; empty for http
     page_url=pa.string(),
     final_url=pa.string(),
+    host=pa.string(),  # host of final_url, else of url; null where no network is involved
     status=pa.string(),  # "ok" | "failed" | "skipped"
-    reason=pa.string(),  # code of the failure, such as "timeout", "http_404", "not_image"; null when ok
+    reason=pa.string(),  # code of stages.crawl.reasons; null for a picture that was fetched
     http_status=pa.int32(),
-    mime=pa.string(),
+    robots=pa.string(),  # what the site says of crawlers: "allowed", "disallowed: <rule>", "unreachable", ...
+    attempts=pa.int32(),  # requests that were made, retries included; 0 where none was
+    content_type=pa.string(),  # as the server declares it
+    etag=pa.string(),
+    last_modified=pa.string(),
+    mime=pa.string(),  # as the first bytes say
     sha256=pa.string(),
     size=pa.int64(),
     bytes=pa.large_binary(),
     caption=pa.string(),
     label=pa.string(),
-    fetched_at=pa.timestamp("us", tz="UTC"),
+    licence=pa.string(),
+    metadata=pa.string(),  # further columns of the source, as a JSON object with sorted keys
+    started_at=pa.timestamp("us", tz="UTC"),
+    fetched_at=pa.timestamp("us", tz="UTC"),  # end of the last attempt
 )
 
 IMAGES = _kind(
     "images",
     ["image_id"],
-    ["format", "width", "height", "orientation", "phash", "caption", "label"],
+    [
+        "format", "width", "height", "orientation", "phash", "caption", "label", "licence", "metadata", "source",
+        "source_weight",
+    ],
     image_id=pa.string(),  # SHA-256 of the encoded bytes, hex
     bytes=pa.large_binary(),
     format=pa.string(),
     width=pa.int32(),  # pixels, after the EXIF orientation is applied
     height=pa.int32(),
     orientation=pa.int8(),  # EXIF orientation 1..8 that a decoder has to apply
+    frames=pa.int32(),  # frames or pages of the file; the first is the image
     phash=pa.binary(8),  # 64-bit DCT perceptual hash
+    exif=pa.string(),  # JSON object: camera, lens, date, rights; never a place; null where the file says nothing
+    remarks=pa.list_(pa.string()),  # "animated", "exif_broken", "wrong_type" (its name or server says otherwise)
     caption=pa.string(),
     label=pa.string(),
-    source=pa.string(),
+    licence=pa.string(),
+    metadata=pa.string(),  # further columns of the source, as a JSON object with sorted keys
+    source=pa.string(),  # name of the source in the spec
+    source_weight=pa.float32(),  # weight of the source in the spec
     url=pa.string(),
     urls=pa.list_(pa.string()),  # every URL that gave these bytes, sorted
     fetched_at=pa.timestamp("us", tz="UTC"),
-)
+)  # fmt: skip
 
 REJECTED = _kind(
     "rejected",
@@ -87,7 +107,7 @@ REJECTED = _kind(
     ["reason"],
     sha256=pa.string(),
     url=pa.string(),
-    reason=pa.string(),  # "truncated", "not_an_image", "too_many_pixels", ...
+    reason=pa.string(),  # code of stages.ingest.reasons: "truncated", "decoder_crash", "takedown", ...
     detail=pa.string(),
 )
 
@@ -170,7 +190,7 @@ def write_part(artifact: Path, name: str, part: str | int, table: pa.Table) -> P
 
 def table_from_rows(kind: TableKind, rows: Sequence[dict[str, Any]]) -> pa.Table:
     """An Arrow table of `rows`, with exactly the columns of `kind`; missing values become null."""
-    return pa.Table.from_pylist(list(rows), schema=kind.schema)
+    return table_of(rows, kind.schema)
 
 
 def table_digest(artifact: Path, name: str) -> str:

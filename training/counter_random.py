@@ -24,7 +24,11 @@ def mix(words: Words) -> Words:
 
 def hash_words(*parts: int | Words) -> Words:
     """One 64-bit hash of the parts in their order; arrays broadcast against each other."""
-    state: Words = np.zeros(1, dtype=np.uint64)
+    return hashed_on(np.zeros(1, dtype=np.uint64), *parts)
+
+
+def hashed_on(state: Words, *parts: int | Words) -> Words:
+    """The hash of further parts: `hashed_on(hash_words(a), b)` is `hash_words(a, b)`."""
     for part in parts:
         state = mix((state ^ _as_words(part)) * _SECOND + _GOLDEN)
     return state

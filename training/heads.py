@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 
 class MLPHead(nn.Module):
-    """Linear layers with batch norm and ReLU between them, and a batch norm without shift at the end.
+    """Linear layers with batch norm and ReLU between them, and where asked a batch norm without shift at the end.
 
-    As SimCLR's public projector has it (Chen et al., 2020, arXiv:2002.05709): (B, D) -> (B, out).
+    With that norm it is SimCLR's public projector (Chen et al., 2020, arXiv:2002.05709), without it BYOL's projector
+    and predictor (Grill et al., 2020, arXiv:2006.07733): (B, D) -> (B, out).
     """
 
     class Config(BaseModel):
@@ -25,6 +26,7 @@ class MLPHead(nn.Module):
         layers: int = Field(2, ge=1, le=8, description="Linear layers.")
         hidden: int = Field(2048, ge=1, description="Width of the hidden layers.")
         out: int = Field(128, ge=1, description="Width of the output.")
+        output_norm: bool = Field(True, description="Batch norm without shift after the last layer.")
 
     def __init__(self, dim: int, config: Config) -> None:
         super().__init__()
@@ -32,8 +34,10 @@ class MLPHead(nn.Module):
         parts: list[nn.Module] = []
         for before, after in itertools.pairwise(widths):
             parts += [nn.Linear(before, after, bias=False), nn.BatchNorm1d(after), nn.ReLU(inplace=True)]
-        last = nn.BatchNorm1d(config.out, affine=False)
-        self.stack = nn.Sequential(*parts, nn.Linear(widths[-1], config.out, bias=False), last)
+        parts.append(nn.Linear(widths[-1], config.out, bias=False))
+        if config.output_norm:
+            parts.append(nn.BatchNorm1d(config.out, affine=False))
+        self.stack = nn.Sequential(*parts)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.stack(x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -26,40 +27,47 @@ def read_history(path: Path) -> list[dict[str, Any]]:
 class History:
     """Writes `history.jsonl` from the rank that owns it.
 
-    Lines after `resumed_step` belong to steps that will be done again, and are removed.
+    Lines after `resumed_step` belong to steps that will be done again, and are removed. steps: of the whole training.
+    batch: images of a step over all ranks.
     """
 
-    def __init__(self, path: Path, resumed_step: int) -> None:
+    def __init__(self, path: Path, resumed_step: int, steps: int, batch: int) -> None:
         self.path = path
+        self._steps, self._batch = steps, batch
         kept = [line for line in read_history(path) if line["step"] <= resumed_step]
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(path)
         self._file = path.open("a")
-        self._since = time.perf_counter()
-        self._images = 0
+        self._since, self._last, self._waited = time.perf_counter(), resumed_step, 0.0
 
-    def count(self, images: int) -> None:
-        """Count images that were trained on since the last line."""
-        self._images += images
+    def line(self, step: int, *, waited: float = 0.0, **figures: float) -> None:
+        """Append a line for `step` finished steps; figures that are not finite are left out of it.
 
-    def line(self, step: int, **figures: float) -> None:
-        """Append a line for `step` finished steps, with the speed since the line before."""
+        Adds what was seen since the line before: images_per_s, with waiting for data and checkpoints in it; waiting,
+        the share of the time that went into it (from `waited`, all seconds so far); eta_s, seconds to the last step.
+        """
         now = time.perf_counter()
-        speed = self._images / max(now - self._since, 1e-9)
-        self._file.write(json.dumps({"step": step, **figures, "images_per_s": round(speed, 1)}) + "\n")
+        passed, done = max(now - self._since, 1e-9), step - self._last
+        speed = {
+            "images_per_s": round(done * self._batch / passed, 1),
+            "waiting": round((waited - self._waited) / passed, 4),
+            "eta_s": round((self._steps - step) * passed / max(1, done), 1),
+        }
+        finite = {name: value for name, value in figures.items() if math.isfinite(value)}
+        self._file.write(json.dumps({"step": step, **finite, **speed}) + "\n")
         self._file.flush()
-        self._since, self._images = now, 0
+        self._since, self._last, self._waited = now, step, waited
 
     def close(self) -> None:
         self._file.close()
 
 
 @torch.no_grad()
-def feature_spread(features: Tensor) -> float:
-    """Mean standard deviation of (B, D) features on the unit sphere, times sqrt(D).
+def feature_spread(features: Tensor) -> Tensor:
+    """Scalar: mean standard deviation of (B, D) features on the unit sphere, times sqrt(D).
 
     About 1 for directions spread evenly, 0 where all images look the same (arXiv:2011.10566, section 4.1).
     """
     unit = F.normalize(features.detach().float(), dim=1)
-    return float(unit.std(dim=0).mean() * features.shape[1] ** 0.5)
+    return unit.std(dim=0).mean() * features.shape[1] ** 0.5

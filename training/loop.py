@@ -4,213 +4,281 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
-from torch.optim.optimizer import Optimizer
+from torch import Tensor
 
-from training.backbones.timm_backbone import build_backbone, load_weights, save_weights
-from training.checkpoints import load_newest, save_checkpoint
+from training.assembly import assembled_loader, assembled_objective
+from training.checkpoints import CheckpointError, Checkpoints, TrainingState, best_step
 from training.counter_random import hash_words
+from training.device import described, number_format, peak_memory_gb, training_device
+from training.export import export, export_checkpoint
+from training.feed import Feed, faster_place
+from training.figures import Agreed, Figures
+from training.garbage import collected_every
 from training.history import HISTORY, History, feature_spread
-from training.loader import Loader
-from training.norms import synchronised
-from training.objectives.base import Objective, StepState, create
-from training.optimisers import make_optimiser
-from training.order import epoch_of
+from training.nonfinite import GoBack, LeftOut, culprits
+from training.objectives.base import Losses, StepState
+from training.online import FeatureLook
+from training.optimisers import clip_gradients, make_optimiser, set_rates
+from training.parallel import Parallel, restore, snapshot
 from training.plan import PretrainingPlan
-from training.preprocessing import MEAN, STD, preprocessing
-from training.process_group import all_reduce_mean, average_gradients, rank, world
-from training.recipes import ViewRecipe
-from training.schedules import cosine_with_warmup
+from training.precision import Precision
+from training.process_group import rank, world
+from training.schedules import Schedule
 from training.shards import ShardReader
-from training.views import make_views
 
 FAILURE = "failure.json"
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or not a number."""
+FACTS = "training.json"
+BEST = "best"
+_COLLECT_EVERY = 150
+_ROW_WEIGHTS = "row_weights/"
+_WORTH_MEASURING = 1000
+"""Steps that must lie ahead for the twenty of a measurement to be less than 2 % of them."""
 
 
 def pretrain(config: dict[str, Any]) -> None:
     """Train an objective's backbone on shards, from the newest intact checkpoint of `work` on.
 
     config: the values of a `PretrainingPlan`. Uses the process group that is there, or trains alone. Order, views
-    and masks are functions of the step, so an interrupted training ends with the weights of an uninterrupted one.
-    Writes `history.jsonl` on the way; at the end `backbone.safetensors`, `heads.safetensors`, `preprocessing.json`
-    and `config.json`. Raises NonFiniteLossError, or ValueError where the model cannot be built as asked; the message
-    is left in `failure.json`, too.
+    and masks are functions of the step, so an interrupted training ends with the weights of an uninterrupted one, on
+    whatever number of ranks each part ran. Writes `history.jsonl` on the way, and the exported files at the end.
+    Raises NonFiniteError where losses stay broken (see `training.nonfinite`), or ValueError where the model cannot be
+    built as asked; the message is left in `failure.json`, too.
     """
     plan = PretrainingPlan(**config)
-    device = _device(plan)
-    reader = ShardReader(Path(plan.shards))
-    objective = _objective(plan, device)
-    optimiser = make_optimiser(
-        plan.optimiser,
-        objective,
-        lr=plan.lr,
-        weight_decay=plan.weight_decay,
-        momentum=plan.momentum,
-        beta2=plan.beta2,
-    )
-    step = _resume(plan, objective, optimiser, device)
-    recipe = ViewRecipe(**plan.views)
-    parameters = [p for p in objective.parameters() if p.requires_grad]
-    with contextlib.closing(_loader(plan, reader)) as loader, _history(plan, step) as history:
-        while step < plan.steps:
-            lr = cosine_with_warmup(step, plan.steps, plan.warmup, plan.lr)
-            for group in optimiser.param_groups:
-                group["lr"] = lr
-            epoch = epoch_of(step, len(reader), plan.batch)
-            batch = loader.batch(step)
-            views = make_views(
-                batch.canvases.to(device, non_blocking=True),
-                batch.aspects,
-                batch.rows,
-                recipe,
-                size=plan.image_size,
-                mean=MEAN,
-                std=STD,
-                seed=plan.seed,
-                epoch=epoch,
-            )
-            torch.manual_seed(int(hash_words(plan.seed, step, rank())[0]) >> 1)  # dropout, too, is of the step
-            with _autocast(plan, device):
-                losses = objective(views, StepState(step, plan.steps, epoch, plan.seed))
-            losses.total.backward()
-            average_gradients(parameters)
-            gradient_norm = torch.nn.utils.clip_grad_norm_(parameters, plan.clip or math.inf)
-            loss, stop = _agreed(losses.total, plan)
-            if not math.isfinite(loss):
-                _fail(plan, step, loss)
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-            step += 1
-            history.count(plan.batch)
-            if rank() == 0 and (step % plan.log_every == 0 or step == plan.steps):
-                spread = feature_spread(losses.features)
-                terms = {name: float(value) for name, value in losses.terms.items()}
-                history.line(
-                    step, loss=loss, lr=lr, feature_std=spread, grad_norm=float(gradient_norm), epoch=epoch, **terms
-                )
-            if rank() == 0 and (stop or (step % plan.checkpoint_every == 0 and step < plan.steps)):
-                save_checkpoint(plan.checkpoints, step, _state(objective, optimiser), plan.keep)
-            if stop and step < plan.steps:
-                return
-        if rank() == 0:
-            _export(plan, objective, loader.undecodable)
-
-
-def _device(plan: PretrainingPlan) -> torch.device:
-    if plan.threads:
-        torch.set_num_threads(plan.threads)
-    if plan.use_gpu and torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
-        torch.cuda.set_device(device)
-        return device
-    return torch.device("cpu")
-
-
-def _objective(plan: PretrainingPlan, device: torch.device) -> Objective:
     try:
-        backbone = build_backbone({"backbone": plan.backbone, "seed": plan.seed})
-        if plan.init_from is not None:
-            load_weights(backbone, Path(plan.init_from))
-        objective = create(plan.objective, backbone)
-    except ValueError as error:
-        _record(plan, str(error))
+        left_out = LeftOut(Path(plan.work))
+        while True:
+            try:
+                with contextlib.closing(Training(plan, left_out)) as training:
+                    training.run()
+                return
+            except GoBack as found:
+                left_out.add(found.step)
+    except (ValueError, ArithmeticError, CheckpointError) as error:
+        remedy = (
+            ": make room or mend the permissions, then submit again" if isinstance(error.__cause__, OSError) else ""
+        )
+        if rank() == 0:  # ranks may be processes on other machines than whoever started the training
+            (Path(plan.work) / FAILURE).write_text(json.dumps({"message": f"{error}{remedy}"}))
         raise
-    if world() > 1:
-        synchronised(objective)
-    memory = torch.contiguous_format if backbone.is_vit else torch.channels_last
-    return objective.to(device, memory_format=memory).train()  # type: ignore[call-overload]
 
 
-def _resume(plan: PretrainingPlan, objective: Objective, optimiser: Optimizer, device: torch.device) -> int:
-    state = load_newest(plan.checkpoints, device)
-    if state is None:
-        return 0
-    objective.load_state_dict(state["objective"])
-    optimiser.load_state_dict(state["optimiser"])
-    return int(state["step"])
+class Training:
+    """One attempt: from the newest checkpoint to the last step, a wish to stop, or a step that is not finite."""
+
+    def __init__(self, plan: PretrainingPlan, left_out: LeftOut) -> None:
+        self.plan, self.left_out = plan, left_out
+        self.device = training_device(plan.use_gpu, plan.threads)
+        self.precision = Precision(number_format(plan.precision, self.device), self.device)
+        self.objective = assembled_objective(plan, self.device)
+        self.parallel = Parallel(self.objective, plan.parallel, self.device, self.precision.dtype)
+        self.reader = ShardReader(plan.shards)
+        self.loader = assembled_loader(plan, self.reader, self.device)
+        self.feed = Feed(self.loader, plan, self.device)
+        self.lr = Schedule(**{"warmup_steps": plan.warmup, **plan.lr_schedule, "peak": plan.lr})
+        self.weight_decay = Schedule(**{"name": "constant", **plan.weight_decay_schedule, "peak": plan.weight_decay})
+        self.optimiser = make_optimiser(
+            plan.optimiser,
+            self.objective,
+            lr=plan.lr,
+            weight_decay=plan.weight_decay,
+            momentum=plan.momentum,
+            beta2=plan.beta2,
+            layer_decay=plan.layer_decay,
+            patch_embed_lr=plan.patch_embed_lr,
+            frozen=self.objective.frozen(self.feed.steps_per_epoch),
+        )
+        self.checkpoints = Checkpoints(
+            plan.checkpoints,
+            keep_last=plan.keep_last,
+            keep_best=plan.keep_best,
+            metric=plan.best_by,
+            higher_is_better="loss" not in plan.best_by,
+        )
+        self.state = TrainingState(self.objective, self.optimiser)
+        self.figures = Figures()
+        self.look = FeatureLook(self.reader, plan) if plan.evaluate_every else None
+
+    def run(self) -> None:
+        plan = self.plan
+        restored = self.checkpoints.restore(self.state)
+        start = restored.step if restored is not None else 0
+        if restored is not None:
+            self.precision.load_state_dict(self.state.values["precision"])
+            weights = {name.removeprefix(_ROW_WEIGHTS): value for name, value in self.state.tensors.items()}
+            self.loader.load_state_dict({**self.state.values["loader"], "weights": weights})
+        self._settle_augmentation(start)
+        with _history(plan, start) as history, collected_every(_COLLECT_EVERY) as collect:
+            for step in range(start, plan.steps):
+                done = step + 1
+                agreed = self._take(step)
+                collect(done)
+                if history is not None and agreed is not None and "lr" in agreed.latest and self._logged(done):
+                    history.line(done, waited=self.feed.waited, **agreed.latest)
+                stop = agreed is not None and agreed.stop and done < plan.steps
+                if stop or self._saved(done):
+                    self._save(done, agreed)
+                if stop:
+                    return
+        export(Path(plan.work), self.objective, plan, undecodable=self.loader.undecodable)
+        if plan.keep_best:
+            self.checkpoints.wait()
+            best = best_step(plan.checkpoints, self.checkpoints.retention)
+            if best is not None and rank() == 0:
+                export_checkpoint(Path(plan.work), Path(plan.work) / BEST, best)
+
+    def _take(self, step: int) -> Agreed | None:
+        """One step. Returns what the ranks agreed on, or None where the host did not wait for their figures."""
+        state, left_out = self._state(step), step in self.left_out
+        further: dict[str, Tensor] = {}
+        if left_out:
+            self._examine(state)
+        else:
+            loss, further = self._gradients(state, self._logged(step + 1))
+            self.precision.scale_down(self.objective)
+            norm = clip_gradients(self.objective, self.plan.clip, by_part=self.plan.clip_by == "module")["total"]
+            self.figures.add(step, loss, norm)
+        agreed, finite = None, True
+        if self._speaks_each_step or self._logged(step + 1) or self._saved(step + 1):
+            agreed = self.figures.settle(further, stop=self._stop_wanted())
+            finite = agreed.bad_step is None
+            if agreed.bad_step is not None and not self.precision.absorbs(agreed.latest["loss"]):
+                raise GoBack(agreed.bad_step)
+        if not left_out:
+            rates = self._update(state, finite)
+            if agreed is not None:
+                agreed.latest.update(**rates, epoch=state.epoch, memory_gb=peak_memory_gb(self.device))
+                agreed.latest.update({"loss_scale": self.precision.scale} if self.precision.scaled else {})
+                if self.look is not None and self._looked(step + 1):
+                    backbone = self.objective.export_backbone()
+                    agreed.latest.update(self.look.figures(backbone, self.objective, self.precision))
+        return agreed
+
+    def _update(self, state: StepState, finite: bool) -> dict[str, float]:
+        """Let the optimiser use the gradients, if they are finite; returns its rates."""
+        lr, weight_decay = (schedule.at(state.step, state.steps) for schedule in (self.lr, self.weight_decay))
+        self.precision.settle(finite)
+        if finite:
+            set_rates(self.optimiser, state.step, lr=lr, weight_decay=weight_decay)
+            self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        if finite:
+            with torch.no_grad():
+                self.objective.after_step(state)
+        return {"lr": lr, "weight_decay": weight_decay}
+
+    def _gradients(self, state: StepState, logged: bool) -> tuple[Tensor, dict[str, Tensor]]:
+        """Forward and backward over the step's micro-batches: the loss, and further scalars where it is logged."""
+        totals: list[Tensor] = []
+        terms: dict[str, list[Tensor]] = {}
+        for losses in self._passes(state, sync=True):
+            totals.append(losses.total.detach())
+            if logged:
+                for name, value in {"feature_std": feature_spread(losses.features), **losses.terms}.items():
+                    terms.setdefault(name, []).append(value.detach())
+        self.parallel.reduce_gradients()
+        return _mean(totals), {name: _mean(values) for name, values in terms.items()}
+
+    def _passes(self, state: StepState, sync: bool) -> Iterator[Losses]:
+        """Forward and backward of each micro-batch."""
+        parts = self.plan.accumulate
+        for part, views in enumerate(self.feed.views(state.step, state.epoch)):
+            # dropout, too, is of the step
+            torch.manual_seed(int(hash_words(self.plan.seed, state.step, rank(), part)[0]) >> 1)
+            with self.parallel.backward_pass(last=sync and part == parts - 1):
+                with self.precision.autocast():
+                    losses = self.parallel.module(views, state)
+                self.precision.scale_up(losses.total / parts).backward()
+            yield losses
+
+    def _state(self, step: int) -> StepState:
+        return StepState(step, self.plan.steps, self.feed.epoch(step), self.plan.seed)
+
+    def _logged(self, done: int) -> bool:
+        return done % self.plan.log_every == 0 or done == self.plan.steps or self._looked(done)
+
+    def _looked(self, done: int) -> bool:
+        return self.look is not None and (done % self.plan.evaluate_every == 0 or done == self.plan.steps)
+
+    def _saved(self, done: int) -> bool:
+        if self.plan.keep_best and (self._looked(done) or done == self.plan.steps):
+            return True
+        return done % self.plan.checkpoint_every == 0 and done < self.plan.steps
+
+    @property
+    def _speaks_each_step(self) -> bool:
+        """On a GPU the host would have to wait for it; there a bad step may be found a few steps late."""
+        return self.device.type == "cpu" or self.precision.scaled
+
+    def _stop_wanted(self) -> bool:
+        return self.plan.stop_file is not None and Path(self.plan.stop_file).exists()
+
+    def _save(self, done: int, agreed: Agreed | None) -> None:
+        loader = self.loader.state_dict()
+        self.state.tensors = {_ROW_WEIGHTS + epoch: value for epoch, value in loader.pop("weights").items()}
+        self.state.values.update(plan=self.plan.to_dict(), precision=self.precision.state_dict(), loader=loader)
+        self.checkpoints.save(done, self.state, agreed.latest if agreed is not None else None)
+
+    def _examine(self, state: StepState) -> None:
+        """Find what is not finite at a step that is left out, and change nothing."""
+        if self.left_out.examined(state.step):
+            return
+        saved = snapshot(self.objective)
+
+        def losses() -> dict[str, Tensor]:
+            passes = list(self._passes(state, sync=self.parallel.kind != "ddp"))
+            return {"total": torch.stack([each.total for each in passes]), **passes[-1].terms}
+
+        names = culprits(self.objective, losses)
+        rows = self.loader.batch(state.step).rows.tolist()
+        ids = [self.reader.sample(row)["image_id"] for row in rows]
+        mine = {"rank": rank(), "rows": rows, "image_ids": ids, "tensors": names} if names else None
+        restore(self.objective, saved)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.left_out.examine(state.step, mine)
+
+    def _settle_augmentation(self, start: int) -> None:
+        """Make views where it is faster, and write down what this training runs on."""
+        plan = self.plan
+        seconds: dict[str, float] = {}
+        if plan.augment_on != "auto":
+            self.feed.augment_on = plan.augment_on
+        elif plan.steps - start >= _WORTH_MEASURING:
+            saved = snapshot(self.objective)
+
+            def discarded(step: int) -> None:
+                self._gradients(self._state(step), logged=False)
+                self.optimiser.zero_grad(set_to_none=True)
+
+            self.feed.augment_on, seconds = faster_place(self.feed, discarded, start, self.device)
+            restore(self.objective, saved)
+        facts = {
+            "device": described(self.device, plan.precision),
+            "ranks": world(),
+            "parallel": self.parallel.kind,
+            "views_on": self.feed.augment_on,
+            "measured": seconds,
+            "resumed_at": start,
+        }
+        if rank() == 0:
+            (Path(plan.work) / FACTS).write_text(json.dumps(facts))
+
+    def close(self) -> None:
+        self.checkpoints.close()
+        self.feed.close()
+        self.loader.close()
 
 
-def _state(objective: Objective, optimiser: Optimizer) -> dict[str, Any]:
-    return {"objective": objective.state_dict(), "optimiser": optimiser.state_dict()}
+def _history(plan: PretrainingPlan, step: int) -> contextlib.AbstractContextManager[History | None]:
+    if rank() != 0:
+        return contextlib.nullcontext()
+    return contextlib.closing(History(Path(plan.work) / HISTORY, step, plan.steps, plan.batch))
 
 
-def _loader(plan: PretrainingPlan, reader: ShardReader) -> Loader:
-    return Loader(
-        reader,
-        canvas_size=plan.canvas_size,
-        global_batch=plan.batch,
-        seed=plan.seed,
-        rank=rank(),
-        world=world(),
-        threads=plan.threads or 2,
-        cache_bytes=plan.cache_bytes,
-    )
-
-
-def _history(plan: PretrainingPlan, step: int) -> contextlib.closing[History]:
-    path = Path(plan.work) / (HISTORY if rank() == 0 else f".rank-{rank()}.{HISTORY}")
-    return contextlib.closing(History(path, step))
-
-
-def _autocast(plan: PretrainingPlan, device: torch.device) -> torch.autocast:
-    half = plan.precision == "bf16" or (plan.precision == "auto" and device.type == "cuda")
-    return torch.autocast(device.type, torch.bfloat16, enabled=half)
-
-
-def _agreed(total: torch.Tensor, plan: PretrainingPlan) -> tuple[float, bool]:
-    """The loss of the global batch, and whether any rank saw the wish to stop: the same answers on every rank."""
-    stop = plan.stop_file is not None and Path(plan.stop_file).exists()
-    both = all_reduce_mean(torch.stack([total.detach().float(), total.new_tensor(float(stop), dtype=torch.float32)]))
-    return float(both[0]), bool(both[1] > 0)
-
-
-def _fail(plan: PretrainingPlan, step: int, loss: float) -> None:
-    message = (
-        f"the loss became {loss} at step {step + 1}: try a lower lr, a longer warmup, or a limit on the gradient norm "
-        "(clip: 1.0)"
-    )
-    _record(plan, message)
-    raise NonFiniteLossError(message)
-
-
-def _record(plan: PretrainingPlan, message: str) -> None:
-    """Leave what went wrong for whoever started the training, since ranks may be processes on other machines."""
-    if rank() == 0:
-        (Path(plan.work) / FAILURE).write_text(json.dumps({"message": message}))
-
-
-def _export(plan: PretrainingPlan, objective: Objective, undecodable: dict[int, str]) -> None:
-    """Write the final files, each committed by rename, the weights last."""
-    backbone: Any = objective.backbone
-    config = {
-        "backbone": plan.backbone,
-        "image_size": plan.image_size,
-        "dim": backbone.dim,
-        "objective": plan.objective,
-        "views": plan.views,
-        "steps": plan.steps,
-        "batch": plan.batch,
-        "seed": plan.seed,
-        "init_from": plan.init_from,
-        "undecodable_rows": {str(row): undecodable[row] for row in sorted(undecodable)},
-    }
-    work = Path(plan.work)
-    for name, value in (("config.json", config), ("preprocessing.json", preprocessing(plan.image_size))):
-        temporary = work / f".{name}.tmp"
-        temporary.write_text(json.dumps(value, indent=1) + "\n")
-        temporary.replace(work / name)
-    heads = {name: value.detach().cpu().contiguous() for name, value in objective.heads().items()}
-    save_file(heads, work / ".heads.tmp")
-    (work / ".heads.tmp").replace(work / "heads.safetensors")
-    save_weights(backbone, work / ".backbone.tmp")
-    (work / ".backbone.tmp").replace(work / "backbone.safetensors")
+def _mean(values: list[Tensor]) -> Tensor:
+    return values[0] if len(values) == 1 else torch.stack(values).mean()

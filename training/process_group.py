@@ -121,5 +121,7 @@ def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
     flat /= world()
-    for parameter, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
-        parameter.grad = part.view_as(parameter)
+    parts = [part.view_as(p) for p, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True)]
+    torch._foreach_copy_(gradients, parts)  # in place: fused optimisers need gradients laid out as their parameters
+    for parameter, gradient in zip(trained, gradients, strict=True):
+        parameter.grad = gradient

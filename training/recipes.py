@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+LOCAL_SHARE = 3 / 7
+"""Side of a local crop in shares of a global one where nothing else is said: 96 of 224 pixels (arXiv:2006.09882)."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,10 @@ class ViewRecipe:
     is log-uniform in [3/4, 4/3]. flip: probability of a horizontal flip. jitter: probability of the colour jitter,
     whose factors are uniform in 1 +- brightness, contrast, saturation, and whose hue turns by up to +- hue of a
     full circle. grey: probability of losing all colour. blur: probability of a Gaussian blur with a sigma uniform in
-    [blur_sigma_min, blur_sigma_max] pixels of the crop.
+    [blur_sigma_min, blur_sigma_max] pixels of the crop. solarise: probability of inverting what is brighter than
+    half. blur and solarise may be lists with a probability for each view; the last one stands for all further views.
+    local_crops: further, smaller views of local_size pixels (0: see `local_side`) that cover local_scale_min to
+    local_scale_max of the area, numbered after the others.
     """
 
     crops: int
@@ -27,13 +34,41 @@ class ViewRecipe:
     saturation: float
     hue: float
     grey: float
-    blur: float
+    blur: float | Sequence[float]
     blur_sigma_min: float = 0.1
     blur_sigma_max: float = 2.0
+    solarise: float | Sequence[float] = 0.0
+    local_crops: int = 0
+    local_size: int = 0
+    local_scale_min: float = 0.05
+    local_scale_max: float = 0.4
+
+    @property
+    def views(self) -> int:
+        """Views of an image, of all sizes."""
+        return self.crops + self.local_crops
+
+    def scale(self, view: int) -> tuple[float, float]:
+        """Least and largest share of the image's area that this view covers."""
+        if view < self.crops:
+            return self.scale_min, self.scale_max
+        return self.local_scale_min, self.local_scale_max
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for the catalogue and for keys."""
         return asdict(self)
+
+
+def for_view(probability: float | Sequence[float], view: int) -> float:
+    """The probability that holds for a view, counted from 0."""
+    if isinstance(probability, Sequence):
+        return probability[min(view, len(probability) - 1)]
+    return probability
+
+
+def local_side(image_size: int, patch: int) -> int:
+    """Side of a local crop: `LOCAL_SHARE` of a global crop's, to the nearest multiple of the patch, at least one."""
+    return max(1, round(LOCAL_SHARE * image_size / patch)) * patch
 
 
 def two_crops(strength: float = 0.5, blur: float = 0.0) -> ViewRecipe:
@@ -70,4 +105,29 @@ def one_crop() -> ViewRecipe:
         hue=0.0,
         grey=0.0,
         blur=0.0,
+    )
+
+
+def multi_crop(local_crops: int = 8, global_scale: float = 0.32, local_scale: float = 0.32) -> ViewRecipe:
+    """DINO's two global and many local crops (Caron et al., 2021, arXiv:2104.14294, appendix).
+
+    The distortions are BYOL's (arXiv:2006.07733, table 6): the first view is always blurred, the second rarely but
+    sometimes solarised; every other local crop is blurred. global_scale: least share of the image that a global crop
+    covers; local_scale: most that a local crop covers. The paper takes 0.25 to 0.4 for both.
+    """
+    return ViewRecipe(
+        crops=2,
+        scale_min=global_scale,
+        scale_max=1.0,
+        flip=0.5,
+        jitter=0.8,
+        brightness=0.4,
+        contrast=0.4,
+        saturation=0.2,
+        hue=0.1,
+        grey=0.2,
+        blur=(1.0, 0.1, 0.5),
+        solarise=(0.0, 0.2, 0.0),
+        local_crops=local_crops,
+        local_scale_max=local_scale,
     )

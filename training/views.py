@@ -10,6 +10,7 @@ on the batch it is in, on the rank, or on what was drawn before.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,29 +19,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.counter_random import uniforms
-from training.recipes import ViewRecipe
+from training.recipes import ViewRecipe, for_view, local_side
 
 _VIEW_STREAM = 0x71E5
-_DRAWS = 13
+_DRAWS = 14
 _CHUNK = 64  # bounds the memory that canvases take as floats
+_SOLARISE_ABOVE = 0.5
 _LOG_ASPECT = math.log(4 / 3)
 
 _YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64)
 _LUMA = _YIQ[0]
-
-
-@dataclass
-class Views:
-    """A batch as an objective sees it.
-
-    crops: (V * B, 3, S, S) normalised, all of view 0 first. rows: (B,) shard rows. boxes: (V, B, 4) crop as left,
-    top, right, bottom in shares of the image. flipped: (V, B).
-    """
-
-    crops: Tensor
-    rows: NDArray[np.int64]
-    boxes: Tensor
-    flipped: Tensor
 
 
 @dataclass(frozen=True)
@@ -48,7 +36,7 @@ class ViewParameters:
     """One view's draws for B samples.
 
     boxes: (B, 4). flipped: (B,). sigmas: (B,) blur in pixels of the crop, 0 for none. Factors (B,): brightness,
-    contrast, saturation; hue: (B,) in turns.
+    contrast, saturation; hue: (B,) in turns. solarised: (B,).
     """
 
     boxes: NDArray[np.float64]
@@ -58,6 +46,29 @@ class ViewParameters:
     contrast: NDArray[np.float64]
     saturation: NDArray[np.float64]
     hue: NDArray[np.float64]
+    solarised: NDArray[np.bool_]
+
+
+@dataclass
+class Views:
+    """A batch as an objective sees it.
+
+    groups: one tensor (V_g * B, 3, S_g, S_g) for each crop size, normalised, all of its first view first; global
+    crops are the first group, local ones the second. rows: (B,) shard rows. boxes: (V, B, 4) crop as left, top,
+    right, bottom in shares of the image. flipped: (V, B). parameters: the draws of each view. V counts the views of
+    all sizes, in the order of the groups.
+    """
+
+    groups: tuple[Tensor, ...]
+    rows: NDArray[np.int64]
+    boxes: Tensor
+    flipped: Tensor
+    parameters: tuple[ViewParameters, ...]
+
+    @property
+    def crops(self) -> Tensor:
+        """(V * B, 3, S, S), the crops of the first size."""
+        return self.groups[0]
 
 
 def draw_parameters(
@@ -78,18 +89,19 @@ def draw_parameters(
 
     sigma = recipe.blur_sigma_min + u[11] * (recipe.blur_sigma_max - recipe.blur_sigma_min)
     return ViewParameters(
-        boxes=_boxes(recipe, u[0], u[1], u[2], u[3], aspects),
+        boxes=_boxes(recipe.scale(view), u[0], u[1], u[2], u[3], aspects),
         flipped=u[4] < recipe.flip,
-        sigmas=np.where(u[10] < recipe.blur, sigma, 0.0),
+        sigmas=np.where(u[10] < for_view(recipe.blur, view), sigma, 0.0),
         brightness=factor(u[6], recipe.brightness),
         contrast=factor(u[7], recipe.contrast),
         saturation=np.where(u[12] < recipe.grey, 0.0, factor(u[8], recipe.saturation)),
         hue=np.where(jittered, (2 * u[9] - 1) * recipe.hue, 0.0),
+        solarised=u[13] < for_view(recipe.solarise, view),
     )
 
 
 def _boxes(
-    recipe: ViewRecipe,
+    scale: tuple[float, float],
     area: NDArray[np.float64],
     shape: NDArray[np.float64],
     x: NDArray[np.float64],
@@ -97,7 +109,7 @@ def _boxes(
     aspects: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Random resized crops; one that is wider or taller than the picture is shortened to fit instead of redrawn."""
-    share = recipe.scale_min + area * (recipe.scale_max - recipe.scale_min)
+    share = scale[0] + area * (scale[1] - scale[0])
     ratio = np.exp((2 * shape - 1) * _LOG_ASPECT) / aspects
     width = np.minimum(1.0, np.sqrt(share * ratio))
     height = np.minimum(1.0, np.sqrt(share / ratio))
@@ -105,8 +117,8 @@ def _boxes(
     return np.stack([left, top, left + width, top + height], axis=1)
 
 
-def resampling_matrices(low: Tensor, high: Tensor, flipped: Tensor, sigmas: Tensor, source: int, size: int) -> Tensor:
-    """(B, size, source) matrices that crop [low, high] (shares), resize it to `size`, flip it and blur it.
+def resampling_matrices(low: Tensor, high: Tensor, flipped: Tensor, source: int, size: int) -> Tensor:
+    """(B, size, source) matrices that crop [low, high] (shares), resize it to `size` and flip it.
 
     A triangle filter that widens with the shrinking factor, as Pillow's antialiased bilinear resize has it.
     """
@@ -118,11 +130,7 @@ def resampling_matrices(low: Tensor, high: Tensor, flipped: Tensor, sigmas: Tens
     pixels = torch.arange(source, device=low.device, dtype=low.dtype) + 0.5
     distance = (centres.unsqueeze(2) - pixels).abs() / step.clamp(min=1.0)
     weights = (1 - distance).clamp(min=0)
-    weights = weights / weights.sum(2, keepdim=True)
-    blurred = torch.nonzero(sigmas > 0).flatten()
-    if len(blurred):
-        weights[blurred] = _blur_matrices(sigmas[blurred], size) @ weights[blurred]
-    return weights
+    return weights / weights.sum(2, keepdim=True)
 
 
 def _blur_matrices(sigmas: Tensor, size: int) -> Tensor:
@@ -150,26 +158,45 @@ def colour_matrices(parameters: ViewParameters) -> Tensor:
 
 def render(canvases: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     """(B, 3, size, size) crops in [0, 1] from (B, 3, C, C) uint8 canvases."""
-    device, source = canvases.device, canvases.shape[-1]
-    boxes = torch.from_numpy(parameters.boxes).to(device, torch.float32)
-    flipped = torch.from_numpy(parameters.flipped).to(device)
-    sigmas = torch.from_numpy(parameters.sigmas).to(device, torch.float32)
-    across = resampling_matrices(boxes[:, 0], boxes[:, 2], flipped, sigmas, source, size)
-    down = resampling_matrices(boxes[:, 1], boxes[:, 3], torch.zeros_like(flipped), sigmas, source, size)
-    crops = torch.empty(len(canvases), 3, size, size, device=device)
-    for first in range(0, len(canvases), _CHUNK):
-        part = slice(first, first + _CHUNK)
-        crops[part] = _cropped(canvases[part], across[part], down[part])
+    crops = torch.empty(len(canvases), 3, size, size, device=canvases.device)
+    _crop_all(canvases, [(parameters, crops)])
     return _recoloured(crops, parameters)
 
 
-def _cropped(canvases: Tensor, across: Tensor, down: Tensor) -> Tensor:
-    B, _, source, _ = canvases.shape
+def _crop_all(canvases: Tensor, views: Sequence[tuple[ViewParameters, Tensor]]) -> None:
+    """Fill each view's (B, 3, S, S) tensor with its crops; canvases become floats once for all views."""
+    source = canvases.shape[-1]
+    matrices = [_matrices(parameters, source, crops.shape[-1], crops.device) for parameters, crops in views]
+    for first in range(0, len(canvases), _CHUNK):
+        part = slice(first, first + _CHUNK)
+        pixels = canvases[part].permute(0, 2, 3, 1).to(torch.float32, memory_format=torch.contiguous_format)
+        pixels.mul_(1 / 255)
+        for (_, crops), (across, down) in zip(views, matrices, strict=True):
+            crops[part] = _cropped(pixels, across[part], down[part])
+
+
+def _matrices(parameters: ViewParameters, source: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What maps a picture's columns and rows to those of its crop, each (B, size, source)."""
+    boxes = torch.from_numpy(parameters.boxes).to(device, torch.float32)
+    flipped = torch.from_numpy(parameters.flipped).to(device)
+    across = resampling_matrices(boxes[:, 0], boxes[:, 2], flipped, source, size)
+    down = resampling_matrices(boxes[:, 1], boxes[:, 3], torch.zeros_like(flipped), source, size)
+    chosen = np.flatnonzero(parameters.sigmas > 0)  # found on the host: a GPU would have to be waited for
+    if len(chosen):
+        blur = _blur_matrices(torch.from_numpy(parameters.sigmas[chosen]).to(device, torch.float32), size)
+        blurred = torch.from_numpy(chosen).to(device)
+        across[blurred] = blur @ across[blurred]
+        down[blurred] = blur @ down[blurred]
+    return across, down
+
+
+def _cropped(pixels: Tensor, across: Tensor, down: Tensor) -> Tensor:
+    """(B, 3, S, S) from (B, H, W, 3): rows first, so that channels-last pictures need no rearranging."""
+    B, source, _, _ = pixels.shape
     size = across.shape[1]
-    pixels = canvases.to(torch.float32).mul_(1 / 255).view(B, 3 * source, source)
-    narrowed = torch.bmm(pixels, across.transpose(1, 2)).view(B, 3, source, size)
-    planes = narrowed.transpose(1, 2).reshape(B, source, 3 * size)
-    return torch.bmm(down, planes).view(B, size, 3, size).transpose(1, 2)
+    lowered = torch.bmm(down, pixels.view(B, source, 3 * source)).view(B, size, source, 3)
+    planes = lowered.permute(0, 3, 1, 2).reshape(B, 3 * size, source)
+    return torch.bmm(planes, across.transpose(1, 2)).view(B, 3, size, size)
 
 
 def _recoloured(crops: Tensor, parameters: ViewParameters) -> Tensor:
@@ -179,7 +206,13 @@ def _recoloured(crops: Tensor, parameters: ViewParameters) -> Tensor:
     contrast = torch.from_numpy(parameters.contrast).to(crops.device, torch.float32)
     offset = (1 - contrast) * brightness * luma
     coloured = torch.baddbmm(offset.view(-1, 1, 1), matrices * contrast.view(-1, 1, 1), crops.flatten(2))
-    return coloured.clamp_(0, 1).view(crops.shape)
+    coloured = coloured.clamp_(0, 1).view(crops.shape)
+    chosen = np.flatnonzero(parameters.solarised)
+    if len(chosen):
+        solarised = torch.from_numpy(chosen).to(crops.device)
+        bright = coloured[solarised]
+        coloured[solarised] = torch.where(bright > _SOLARISE_ABOVE, 1 - bright, bright)
+    return coloured
 
 
 def make_views(
@@ -194,14 +227,23 @@ def make_views(
     seed: int,
     epoch: int,
 ) -> Views:
-    """The views of a batch, on the device of `canvases` (B, 3, C, C) uint8."""
-    drawn = [draw_parameters(recipe, rows, aspects, seed=seed, epoch=epoch, view=v) for v in range(recipe.crops)]
-    crops = torch.cat([render(canvases, parameters, size) for parameters in drawn])
-    shift = torch.tensor(mean, device=crops.device).view(3, 1, 1)
-    scale = torch.tensor(std, device=crops.device).view(3, 1, 1)
+    """The views of a batch, on the device of `canvases` (B, 3, C, C) uint8. size: side of a global crop in pixels."""
+    B, device = len(canvases), canvases.device
+    drawn = tuple(draw_parameters(recipe, rows, aspects, seed=seed, epoch=epoch, view=v) for v in range(recipe.views))
+    sides = [(recipe.crops, size)]
+    if recipe.local_crops:
+        sides.append((recipe.local_crops, recipe.local_size or local_side(size, 1)))
+    groups = tuple(torch.empty(count * B, 3, side, side, device=device) for count, side in sides)
+    views = list(zip(drawn, [crops for group in groups for crops in group.split(B)], strict=True))
+    _crop_all(canvases, views)
+    shift = torch.tensor(mean, device=device).view(3, 1, 1)
+    scale = torch.tensor(std, device=device).view(3, 1, 1)
+    for parameters, crops in views:
+        torch.sub(_recoloured(crops, parameters), shift, out=crops).div_(scale)
     return Views(
-        crops=crops.sub_(shift).div_(scale),
+        groups=groups,
         rows=rows,
-        boxes=torch.from_numpy(np.stack([p.boxes for p in drawn])),
-        flipped=torch.from_numpy(np.stack([p.flipped for p in drawn])),
+        boxes=torch.from_numpy(np.stack([p.boxes for p in drawn])).to(device, non_blocking=True),
+        flipped=torch.from_numpy(np.stack([p.flipped for p in drawn])).to(device, non_blocking=True),
+        parameters=drawn,
     )

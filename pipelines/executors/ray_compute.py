@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stages.base import StageError
 from stages.compute import Task
 from stages.in_process import InProcess
 
@@ -86,29 +87,77 @@ class RayCompute:
         workers: int,
         use_gpu: bool,
         on_poll: Callable[[], None],
+        fewer: Sequence[int] = (),
     ) -> None:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        """One Ray Train group after the other, each of the size that the cluster has room for, until one ends well.
+
+        Every group has a name and a storage folder of its own, since Ray Train goes on by itself where both were
+        seen before. Nothing is reported to it, since what it was told may be lost; the loop has its own checkpoints.
+        Its retries are off, since it waits without end for workers that can't come back and repeats users' mistakes.
+        """
+        from ray.train.v2.api.exceptions import TrainingFailedError
 
         self._scratch.mkdir(parents=True, exist_ok=True)
-        storage = tempfile.mkdtemp(prefix="train-", dir=self._scratch)
-        cpus = 1.0 if use_gpu else min(1.0, int(100 * self.cpus() / workers) / 100)
-        resources = {"CPU": cpus, **({"GPU": 1.0} if use_gpu else {})}
-        trainer = TorchTrainer(
-            loop,
-            train_loop_config=config,
-            torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=resources),
-            run_config=RunConfig(
-                name=uuid.uuid4().hex, storage_path=storage, failure_config=FailureConfig(max_failures=MAX_RESTARTS)
-            ),
-        )
-        try:
-            with _polling(on_poll):
-                trainer.fit()
-        finally:
-            shutil.rmtree(storage, ignore_errors=True)
+        for attempt in range(MAX_RESTARTS + 1):
+            cpus = 1.0 if use_gpu else min(1.0, int(100 * self.cpus() / workers) / 100)
+            each = {"CPU": cpus, **({"GPU": 1.0} if use_gpu else {})}
+            if attempt:
+                workers = room_for([workers, *(number for number in fewer if number < workers)], each)
+            storage = tempfile.mkdtemp(prefix="train-", dir=self._scratch)
+            try:
+                with _polling(on_poll):
+                    _trainer(loop, config, workers, each, storage).fit()
+                break
+            except TrainingFailedError as error:
+                if attempt == MAX_RESTARTS or _is_final(error):
+                    raise
+            finally:
+                shutil.rmtree(storage, ignore_errors=True)
         on_poll()
+
+
+def _trainer(
+    loop: Callable[[dict[str, Any]], None], config: dict[str, Any], workers: int, each: dict[str, float], storage: str
+) -> Any:
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.config import FailureConfig
+
+    use_gpu = "GPU" in each
+    return TorchTrainer(
+        loop,
+        train_loop_config=config,
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo"),
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=use_gpu, resources_per_worker=each),
+        run_config=RunConfig(
+            name=uuid.uuid4().hex,
+            storage_path=storage,
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+    )
+
+
+def room_for(sizes: Sequence[int], each: Mapping[str, float]) -> int:
+    """The first of the group sizes that the nodes which are alive can hold; raises StageError where none fits."""
+    import ray
+
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    held = sum(
+        int(min((node.get(name, 0.0) + 1e-9) // amount for name, amount in each.items() if amount)) for node in alive
+    )
+    for size in sizes:
+        if size <= held:
+            return size
+    raise StageError(
+        f"the cluster has room left for {held} training workers of {dict(each)}, fewer than any group that can share "
+        f"the batch (smallest: {min(sizes)}): bring nodes back and submit again, the training goes on where it was"
+    )
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether a rank ended by a mistake that would come again, not by a death around it."""
+    failures = getattr(error, "worker_failures", {}).values()
+    return any(isinstance(getattr(f, "_base_exc", f), ValueError | ArithmeticError) for f in failures)
 
 
 class _polling:  # noqa: N801 - a context manager, used like a function

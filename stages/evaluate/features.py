@@ -30,7 +30,8 @@ class FeatureWorker:
     def __init__(self, checkpoint: str, batch: int, threads: int, pixel_side: int) -> None:
         import torch
 
-        from training.backbones.timm_backbone import build_backbone, load_backbone
+        from training.backbones.building import build_backbone
+        from training.backbones.weights import load_backbone
         from training.evaluation.preprocessing import read_preprocessing
 
         folder = Path(checkpoint)

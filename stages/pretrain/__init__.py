@@ -2,39 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from stages.base import EXECUTION, Input, Resources, Stage, StageContext, StageError, StageParams, StageResult
-
-
-class ViewParams(StageParams):
-    """How views are drawn; what is left out is as the objective's paper has it."""
-
-    scale_min: float | None = Field(None, gt=0, le=1, description="Smallest share of the image that a crop covers.")
-    scale_max: float | None = Field(None, gt=0, le=1, description="Largest share of the image that a crop covers.")
-    flip: float | None = Field(None, ge=0, le=1, description="Probability of a horizontal flip.")
-    jitter: float | None = Field(None, ge=0, le=1, description="Probability of the colour jitter.")
-    brightness: float | None = Field(None, ge=0, le=1, description="Brightness factor is 1 +- this.")
-    contrast: float | None = Field(None, ge=0, le=1, description="Contrast factor is 1 +- this.")
-    saturation: float | None = Field(None, ge=0, le=1, description="Saturation factor is 1 +- this.")
-    hue: float | None = Field(None, ge=0, le=0.5, description="Hue turns by up to +- this share of a circle.")
-    grey: float | None = Field(None, ge=0, le=1, description="Probability of losing all colour.")
-    blur: float | None = Field(None, ge=0, le=1, description="Probability of a Gaussian blur.")
-    blur_sigma_min: float | None = Field(None, gt=0, description="Smallest sigma of the blur, pixels of the crop.")
-    blur_sigma_max: float | None = Field(None, gt=0, description="Largest sigma of the blur, pixels of the crop.")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        for low, high in (("scale_min", "scale_max"), ("blur_sigma_min", "blur_sigma_max")):
-            least, most = getattr(self, low), getattr(self, high)
-            if least is not None and most is not None and least > most:
-                raise ValueError(f"{low} ({least}) is above {high} ({most})")
-        return self
+from stages.pretrain.groups import LrScheduleParams, SamplingParams, ViewParams
 
 
 class PretrainParams(StageParams):
@@ -45,11 +18,18 @@ class PretrainParams(StageParams):
         validate_default=True,
         description="The objective's name, or a mapping of its name and parameters; `curatrain objectives` lists all.",
     )
-    backbone: str = Field("resnet18", description="Architecture, by its timm name.")
+    backbone: str = Field("resnet18", description="Architecture: a timm name, or open_clip:NAME for a vision tower.")
     backbone_options: dict[str, bool | int | float | str | list[int]] = Field(
-        {}, description="Further arguments of timm.create_model, such as patch_size, or a ResNet's channels."
+        {},
+        description="Further arguments of timm.create_model, such as patch_size or reg_tokens (for open_clip: changes "
+        "to vision_cfg); token_boost: true, or numbers of blocks, adds token boosting with weight token_boost_weight.",
     )
-    init_from: str | None = Field(None, description="safetensors file of this architecture to start from.")
+    init_from: str | None = Field(
+        None,
+        description="Weights to start from: a file, a checkpoint's folder, run:RUN or run:RUN/STAGE, timm:NAME.TAG, "
+        "open_clip:NAME/TAG. Their content enters the key, not this text.",
+        json_schema_extra={**EXECUTION, "artifact": "checkpoint"},
+    )
     image_size: int = Field(32, ge=8, le=1024, description="Side of a crop in pixels.")
     source_size: int = Field(
         0, ge=0, le=4096, description="Side of the decoded picture that crops are cut from; 0: twice image_size."
@@ -60,16 +40,51 @@ class PretrainParams(StageParams):
         None, ge=1, description="Passes over the shards (or give steps); 100 if neither is given."
     )
     batch: int = Field(256, ge=2, description="Images of a step, over all workers.")
-    optimiser: Literal["adamw", "sgd", "lars"] = Field("adamw", description="Optimiser.")
+    sampling: SamplingParams = Field(SamplingParams(), description="Which samples an epoch holds, and how often.")
+    accumulate: int = Field(
+        1,
+        ge=1,
+        description="Parts that a batch is trained in, to save memory. What looks at whole batches (negatives, batch "
+        "norm, Sinkhorn) sees a part.",
+    )
+    optimiser: Literal["adamw", "sgd", "lars", "lamb", "muon"] = Field("adamw", description="Optimiser.")
     lr: float = Field(1e-3, gt=0, description="Peak learning rate.")
-    weight_decay: float = Field(0.05, ge=0, description="Weight decay of matrices and kernels.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd and lars.")
-    beta2: float = Field(0.999, gt=0, lt=1, description="Second-moment decay of adamw.")
+    lr_schedule: LrScheduleParams = Field(LrScheduleParams(), description="Its course, and its scaling by the batch.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps in which the learning rate rises.")
+    layer_decay: float = Field(
+        1.0, gt=0, le=1, description="A layer's learning rate is this times that of the layer above it."
+    )
+    patch_embed_lr: float = Field(1.0, gt=0, le=1, description="Factor on the patch embedding's learning rate.")
+    weight_decay: float = Field(0.05, ge=0, description="Weight decay of matrices and kernels.")
+    weight_decay_end: float | None = Field(
+        None, ge=0, description="Weight decay at the end, reached along half a cosine; else it stays."
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="Momentum of sgd, lars and muon.")
+    beta2: float = Field(0.999, gt=0, lt=1, description="Second-moment decay of adamw, lamb and muon's adamw.")
     clip: float = Field(0.0, ge=0, description="Largest norm of the gradient; 0: no limit.")
+    clip_by: Literal["global", "module"] = Field(
+        "global", description="One norm for all gradients, or one each for the backbone and every head."
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="Seed of the initial weights, order, views and masks.")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, fp32 on a CPU.")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="auto: bf16 on a GPU (fp16 on one without), fp32 on a CPU."
+    )
+    keep_best: bool = Field(
+        False, description="Export the best checkpoint by best_by beside the last, into the folder best."
+    )
+    best_by: str = Field("rankme", description="rankme, knn, or another figure of the log; losses: lowest is best.")
+    evaluate_every: int = Field(
+        0,
+        ge=0,
+        description="Steps between looks at features: RankMe, and kNN accuracy where there are labels; 0: none.",
+    )
     workers: int = Field(0, ge=0, description="Ranks; 0: one a GPU, or one.", json_schema_extra=EXECUTION)
+    parallel: Literal["auto", "flat", "ddp", "fsdp"] = Field(
+        "auto",
+        description="Between ranks: replicas (flat on CPUs, ddp on GPUs) or shards (fsdp). auto shards what would "
+        "fill half of a GPU. Changes the last bits of sums.",
+        json_schema_extra=EXECUTION,
+    )
     threads: int = Field(
         0,
         ge=0,
@@ -77,10 +92,23 @@ class PretrainParams(StageParams):
         description="CPU threads of a rank; 0: its share of the CPUs. Changes the last bits of sums.",
         json_schema_extra=EXECUTION,
     )
+    compile: bool = Field(
+        False, description="Compile the model's blocks by torch.compile.", json_schema_extra=EXECUTION
+    )
+    recompute: bool = Field(
+        False, description="Recompute activations of blocks instead of keeping them.", json_schema_extra=EXECUTION
+    )
+    augment_on: Literal["auto", "loader", "device"] = Field(
+        "auto",
+        description="Where views are made: on the CPU ahead of the training, or on the training device. auto: a "
+        "measurement of twenty steps, where a thousand or more follow; else the device.",
+        json_schema_extra=EXECUTION,
+    )
     cache_mb: int = Field(
         1024, ge=0, description="Memory of a rank for decoded pictures.", json_schema_extra=EXECUTION
     )
     checkpoint_every: int = Field(200, ge=1, description="Steps between checkpoints.", json_schema_extra=EXECUTION)
+    keep_last: int = Field(2, ge=1, description="Newest checkpoints that stay.", json_schema_extra=EXECUTION)
     log_every: int = Field(10, ge=1, description="Steps between lines of the log.", json_schema_extra=EXECUTION)
 
     @field_validator("objective", mode="before")
@@ -112,7 +140,7 @@ class PretrainParams(StageParams):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        from training.backbones.names import is_vit
+        from training.backbones.names import is_vit, patch_size
         from training.objectives import catalogue
 
         if self.steps is not None and self.epochs is not None:
@@ -123,15 +151,32 @@ class PretrainParams(StageParams):
                 f"objective '{name}' hides patches and needs a plain vision transformer, not '{self.backbone}': "
                 "set backbone to one such as vit_small_patch16_224, and backbone_options.patch_size to suit image_size"
             )
-        named = re.search(r"patch(\d+)", self.backbone)
-        patch = self.backbone_options.get("patch_size", int(named[1]) if named else 1)
+        patch = self.backbone_options.get("patch_size", patch_size(self.backbone))
         if is_vit(self.backbone) and isinstance(patch, int) and patch > 0 and self.image_size % patch:
             raise ValueError(
                 f"patches of {patch} px do not tile images of {self.image_size} px: set image_size to a multiple, or "
                 "backbone_options.patch_size to a divisor"
             )
-        if self.workers and self.batch % self.workers:
-            raise ValueError(f"a batch of {self.batch} does not divide among {self.workers} workers")
+        patch = patch if isinstance(patch, int) and patch > 0 else 1
+        if (
+            self.views.local_crops
+            and self.views.local_size
+            and is_vit(self.backbone)
+            and self.views.local_size % patch
+        ):
+            raise ValueError(
+                f"patches of {patch} px do not tile local crops of {self.views.local_size} px: set views.local_size "
+                "to a multiple, or to 0"
+            )
+        if self.workers and self.batch % (self.workers * self.accumulate):
+            parts = f" in {self.accumulate} parts" if self.accumulate > 1 else ""
+            raise ValueError(f"a batch of {self.batch}{parts} does not divide among {self.workers} workers")
+        if self.batch % self.accumulate:
+            raise ValueError(f"a batch of {self.batch} does not divide into {self.accumulate} parts")
+        if self.keep_best and self.best_by in ("rankme", "knn") and not self.evaluate_every:
+            raise ValueError(
+                f"keep_best by {self.best_by} needs evaluate_every: give it a number of steps, such as 200"
+            )
         return self
 
 
@@ -140,17 +185,18 @@ class Pretrain(Stage[PretrainParams]):
 
     type = "pretrain"
     Params = PretrainParams
-    inputs = {"shards": Input("shards")}
+    inputs = {"shards": Input("shards"), "init": Input("checkpoint", optional=True, by_name=True)}
     output = "checkpoint"
 
     def externals(self) -> dict[str, str]:
         if self.params.init_from is None:
             return {}
-        path = Path(self.params.init_from)
-        if not path.is_file():
-            raise StageError(f"init_from: there is no file '{path}': give the safetensors file of a timm state dict")
-        with path.open("rb") as file:
-            return {"init_from": hashlib.file_digest(file, "sha256").hexdigest()}
+        from training.backbones.sources import weights_digest
+
+        try:
+            return {"init_from": weights_digest(self.params.init_from)}
+        except ValueError as error:
+            raise StageError(f"init_from: {error}") from None
 
     def code_modules(self) -> tuple[str, ...]:
         from training.objectives import catalogue

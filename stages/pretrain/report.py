@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def draw_views(path: Path, reader: ShardReader, plan: PretrainingPlan) -> None:
             seed=plan.seed,
             epoch=epoch,
         )
-        columns += [(part * 255).round().to(torch.uint8) for part in views.crops.chunk(len(views.boxes))]
+        columns += [(view * 255).round().to(torch.uint8) for group in views.groups for view in group.split(len(rows))]
     sheet = Image.new("RGB", (len(columns) * (_CELL + _GAP), len(rows) * (_CELL + _GAP)), WHITE)
     for x, column in enumerate(columns):
         for y, picture in enumerate(column):
@@ -72,7 +73,7 @@ def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     steps = [line["step"] for line in lines]
     axes = figure.subplots(len(names), 1, sharex=True)
     for axis, (name, title) in zip(axes, names.items(), strict=True):
-        axis.plot(steps, [line[name] for line in lines], linewidth=1)
+        axis.plot(steps, [line.get(name, math.nan) for line in lines], linewidth=1)
         axis.set_ylabel(title, fontsize=8)
         axis.grid(alpha=0.3)
     axes[-1].set_xlabel("step")

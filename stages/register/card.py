@@ -11,13 +11,13 @@ from stages.register.provenance import Counts, DataCounts
 
 _LOAD = """## Load it
 
-Nothing but timm and safetensors (`backbone.safetensors` is a plain timm state dict):
+Nothing but {library} and safetensors (`backbone.safetensors` is a plain {library} state dict{without}):
 
 ```python
-import timm
+import {library}
 from safetensors.torch import load_file
 
-model = timm.create_model("{name}", pretrained=False, num_classes=0{kwargs})
+{build}
 model.load_state_dict(load_file("backbone.safetensors"))
 ```
 
@@ -38,6 +38,26 @@ minus mean {mean}, over std {std}; transparent pixels on {background}.
 """
 
 
+def _library(backbone: Mapping[str, Any]) -> dict[str, str]:
+    """Which library builds the model, and the lines that do."""
+    kwargs = backbone["kwargs"]
+    without = (
+        "; the token boosting that it was trained with is in `heads.safetensors`" if "token_boost" in backbone else ""
+    )
+    library, _, name = backbone["name"].rpartition(":")
+    if not library:
+        given = "".join(f", {key}={value!r}" for key, value in kwargs.items())
+        build = f'model = timm.create_model("{name}", pretrained=False, num_classes=0{given})'
+        return {"library": "timm", "build": build, "without": without}
+    build = (
+        f'config = open_clip.get_model_config("{name}")\n'
+        f'config["vision_cfg"].update({dict(kwargs)!r})\n'
+        "keys = ('embed_dim', 'vision_cfg', 'text_cfg', 'quick_gelu')\n"
+        "model = open_clip.CustomTextCLIP(**{key: config[key] for key in keys if key in config}).visual"
+    )
+    return {"library": library, "build": build, "without": without}
+
+
 def model_card(
     *,
     name: str,
@@ -51,10 +71,8 @@ def model_card(
 ) -> str:
     """The card as Markdown."""
     backbone = config["backbone"]
-    kwargs = "".join(f", {key}={value!r}" for key, value in backbone["kwargs"].items())
     load = _LOAD.format(
-        name=backbone["name"],
-        kwargs=kwargs,
+        **_library(backbone),
         registered=name,
         alias=alias or "...",
         dim=config["dim"],

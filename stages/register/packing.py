@@ -127,7 +127,7 @@ def save_pyfunc(target: Path, weights: Path, dim: int, metadata: dict[str, Any])
                 inputs=Schema([ColSpec(DataType.binary, "image")]),
                 outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, dim), "embedding")]),
             ),
-            pip_requirements=_requirements(),
+            pip_requirements=_requirements(weights),
             metadata=metadata,
         )
         _make_relative(temporary / "MLmodel")
@@ -158,10 +158,12 @@ def _quiet_mlflow() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _requirements() -> list[str]:
+def _requirements(weights: Path) -> list[str]:
     """What the model needs, pinned to what is installed; without the local part of a version, which no index has."""
+    name = _read_json(weights, "config.json")["backbone"]["name"]
+    further = ("open_clip_torch",) if name.startswith("open_clip:") else ()
     pinned = []
-    for name in _REQUIREMENTS:
+    for name in (*_REQUIREMENTS, *further):
         try:
             pinned.append(f"{name}=={version(name).partition('+')[0]}")
         except PackageNotFoundError:

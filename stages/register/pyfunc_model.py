@@ -23,13 +23,27 @@ from safetensors.torch import load_file
 _BATCH = 64
 
 
+def _untrained(backbone: dict[str, Any]) -> Any:
+    library, _, tower = backbone["name"].rpartition(":")
+    if not library:
+        return timm.create_model(tower, pretrained=False, num_classes=0, **backbone["kwargs"])
+    import open_clip
+
+    config = open_clip.get_model_config(tower)
+    vision = {**config["vision_cfg"], **backbone["kwargs"]}
+    gelu = config.get("quick_gelu", False)
+    visual = open_clip.CustomTextCLIP(config["embed_dim"], vision, config["text_cfg"], quick_gelu=gelu).visual
+    if hasattr(getattr(visual, "trunk", None), "set_input_size"):
+        visual.set_input_size(vision["image_size"])
+    return visual
+
+
 class BackboneModel(PythonModel):
-    """A timm backbone behind the preprocessing that it was trained with."""
+    """A timm backbone, or a vision tower of open_clip, behind the preprocessing that it was trained with."""
 
     def load_context(self, context: Any) -> None:
         config = json.loads(Path(context.artifacts["config"]).read_text())
-        backbone = config["backbone"]
-        self.model = timm.create_model(backbone["name"], pretrained=False, num_classes=0, **backbone["kwargs"])
+        self.model = _untrained(config["backbone"])
         self.model.load_state_dict(load_file(context.artifacts["backbone"]))
         self.model.eval()
         self.dim = int(config["dim"])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -14,11 +15,11 @@ from stages.artifact import Artifact
 from stages.base import StageContext, StageError, StageResult, committed
 from stages.compute import Task
 from stages.shard import ShardParams
-from stages.tables import part_paths, read_table
+from stages.tables import IMAGES, part_paths, read_table
 from training.shards import SAMPLES, ShardEntry, ShardReader, content_digest, shard_entry, write_index, write_shard
 
 _FROM_SELECTION = ["image_id", "cluster", "group_id", "weight"]
-_FROM_IMAGES = ["image_id", "bytes", "orientation", "caption", "label"]
+_FROM_IMAGES = ["image_id", "bytes", "orientation", "source", "source_weight", "caption", "label"]
 _ROWS_AT_ONCE = 1024
 
 
@@ -31,13 +32,19 @@ def write_shards(ctx: StageContext[ShardParams]) -> StageResult:
     actors = ctx.params.actors or ctx.compute.cpus()
     runs = _sort_parts(ctx, images, selection, actors)
     shards = _merge(ctx, selected, runs, actors)
-    write_index(ctx.work / "shards", shards, ctx.params.rows_per_shard)
+    write_index(
+        ctx.work / "shards",
+        shards,
+        ctx.params.rows_per_shard,
+        rows_per_batch=ctx.params.rows_per_batch,
+        sample_by=ctx.params.sample_by,
+    )
     reader = ShardReader(ctx.work / "shards")
     missing = selected.num_rows - len(set(reader.column("image_id").to_pylist()))
     if missing:
         raise StageError(f"{missing} selected images are not in the images artifact: rerun curate on these images")
     _remove_leftovers(ctx.work, {entry.name for entry in shards})
-    size = sum((ctx.work / "shards" / entry.name).stat().st_size for entry in shards)
+    size = sum(entry.bytes for entry in shards)
     return StageResult(
         digest=content_digest(reader),
         rows_in=images.manifest.get("rows_out") if images.manifest else None,
@@ -71,35 +78,25 @@ def _sort_parts(ctx: StageContext[ShardParams], images: Artifact, selection: Art
 
 
 def _merge(ctx: StageContext[ShardParams], selected: pa.Table, runs: list[Path], actors: int) -> list[ShardEntry]:
-    ids, size = selected["image_id"], ctx.params.rows_per_shard
+    total, size = selected.num_rows, ctx.params.rows_per_shard
     folder = ctx.work / "shards"
     tasks: list[Task] = []
-    for first in range(0, selected.num_rows, size):
-        stop = min(first + size, selected.num_rows)
-        tasks.append(
-            {
-                "first": first,
-                "rows": stop - first,
-                "from": ids[first].as_py(),
-                "to": ids[stop - 1].as_py(),
-                "out": str(folder / f"shard-{first:010d}-{stop:010d}.arrow"),
-            }
-        )
-    waiting = [task for task in tasks if not Path(task["out"]).exists()]
-    done = [sum(task["rows"] for task in tasks) - sum(task["rows"] for task in waiting)]
+    for first in range(0, total, size):
+        stop = min(first + size, total)
+        path = folder / f"shard-{first:010d}-{stop:010d}.arrow"
+        tasks.append({"first": first, "rows": stop - first, "out": str(path)})
+    entries: dict[str, ShardEntry] = {}
+    done = [0]
 
     def on_done(result: Task) -> None:
-        done[0] += result["rows"]
-        ctx.progress(done[0], selected.num_rows)
+        entry = ShardEntry.of(result["entry"])
+        entries[entry.name] = entry
+        done[0] += entry.rows
+        ctx.progress(done[0], total)
 
-    ctx.compute.map(
-        MergeShard,
-        {"runs": [str(run) for run in runs]},
-        waiting,
-        actors=min(actors, len(waiting) or 1),
-        on_done=on_done,
-    )
-    return [shard_entry(Path(task["out"]), task["rows"]) for task in tasks]
+    config = {"runs": [str(run) for run in runs], "rows_per_batch": ctx.params.rows_per_batch}
+    ctx.compute.map(MergeShard, config, tasks, actors=min(actors, len(tasks)), on_done=on_done)
+    return [entries[Path(task["out"]).name] for task in tasks]
 
 
 def _remove_leftovers(work: Path, names: set[str]) -> None:
@@ -120,12 +117,15 @@ class SortPart:
         for batch in pq.ParquetFile(task["part"]).iter_batches(_ROWS_AT_ONCE, columns=_FROM_IMAGES):
             wanted = pc.is_in(batch.column("image_id"), value_set=self.selected["image_id"].combine_chunks())
             chunks.append(pa.Table.from_batches([batch]).filter(wanted))
-        rows = pa.concat_tables(chunks) if chunks else SAMPLES.empty_table().select(_FROM_IMAGES)
-        rows = rows.sort_by("image_id")
+        schema = pa.schema([IMAGES.schema.field(name) for name in _FROM_IMAGES])
+        rows = (pa.concat_tables(chunks) if chunks else schema.empty_table()).sort_by("image_id")
         places = pc.index_in(rows["image_id"], value_set=self.selected["image_id"].combine_chunks())
         for name in _FROM_SELECTION[1:]:
             rows = rows.append_column(name, self.selected[name].take(places))
-        rows = rows.append_column("row", places.cast(pa.int64())).select(SAMPLES.names).cast(SAMPLES)
+        rows = rows.append_column("row", places.cast(pa.int64()))
+        rows = rows.append_column("captions", _captions(rows["caption"]))
+        rows = rows.append_column("frames", pa.array([[]] * rows.num_rows, SAMPLES.field("frames").type))
+        rows = rows.select(SAMPLES.names).cast(SAMPLES)
         with (
             committed(Path(task["out"])) as temporary,
             pa.OSFile(str(temporary), "wb") as sink,
@@ -136,25 +136,32 @@ class SortPart:
 
 
 class MergeShard:
-    """Task: one range of image ids out of every sorted run, as a shard."""
+    """Task: one range of rows out of every sorted run, as a shard. One that stands already is only checked in."""
 
-    def __init__(self, runs: list[str]) -> None:
+    def __init__(self, runs: list[str], rows_per_batch: int) -> None:
         self.runs = [pa.ipc.open_file(pa.memory_map(run)).read_all() for run in runs]
+        self.rows = [run["row"].to_numpy() for run in self.runs]
+        self.rows_per_batch = rows_per_batch
 
     def __call__(self, task: Task) -> Task:
-        slices = [_between(run, task["from"], task["to"]) for run in self.runs]
+        path = Path(task["out"])
+        if path.exists() and _rows_of_first_batch(path) == min(self.rows_per_batch, task["rows"]):
+            return {"entry": asdict(shard_entry(path, task["rows"]))}
+        bounds = [np.searchsorted(rows, [task["first"], task["first"] + task["rows"]]) for rows in self.rows]
+        slices = [run.slice(first, stop - first) for run, (first, stop) in zip(self.runs, bounds, strict=True)]
         rows = pa.concat_tables(slices).sort_by("row")
         if rows.num_rows != task["rows"]:
             raise StageError(
                 f"rows {task['first']} to {task['first'] + task['rows']}: {rows.num_rows} of {task['rows']} selected "
                 "images were found; rerun curate on these images"
             )
-        write_shard(Path(task["out"]), rows)
-        return {"rows": rows.num_rows}
+        return {"entry": asdict(write_shard(path, rows, self.rows_per_batch))}
 
 
-def _between(run: pa.Table, first: str, last: str) -> pa.Table:
-    ids: Any = run["image_id"]
-    inside = pc.and_(pc.greater_equal(ids, first), pc.less_equal(ids, last))
-    count = pc.sum(inside).as_py() or 0
-    return run.slice(pc.index(inside, True).as_py() if count else 0, count)
+def _rows_of_first_batch(path: Path) -> int:
+    return pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).num_rows
+
+
+def _captions(texts: pa.ChunkedArray) -> pa.Array:
+    """The one caption of each image as a list of texts; none where there is no caption."""
+    return pa.array([[] if text is None else [text] for text in texts.to_pylist()], SAMPLES.field("captions").type)

@@ -51,7 +51,10 @@ def submit(tmp_path: Path, spec: Path, *more: str) -> subprocess.CompletedProces
 
 def test_submit_plan_status_show_runs(tmp_path: Path, spec: Path) -> None:
     planned = curatrain(tmp_path, "plan", str(spec), "--json")
-    assert [s["action"] for s in json.loads(planned.stdout)["steps"]] == ["run", "run", "run"]
+    steps = json.loads(planned.stdout)["steps"]
+    assert [s["action"] for s in steps] == ["run", "run", "run"]
+    assert [s["remarks"] for s in steps] == [["one number a file in numbers"], [], []]
+    assert "one number a file in numbers" in curatrain(tmp_path, "plan", str(spec)).stdout
     done = submit(tmp_path, spec)
     assert done.returncode == 0, done.stderr
     assert "summed up" in done.stdout

@@ -211,7 +211,7 @@ def test_a_killed_training_worker_is_replaced(tmp_path: Path, folder: Path, whol
     process = start("ray", store, spec)
     killed = False
     while not killed and process.poll() is None:
-        if list((store / "staging" / "pretrain").glob("*/checkpoints/step-*.pt")):
+        if list((store / "staging" / "pretrain").glob("*/checkpoints/step-*")):
             for pid in _workers(process.pid, "RayTrainWorker"):
                 os.kill(pid, signal.SIGKILL)
                 killed = True

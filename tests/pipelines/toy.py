@@ -36,6 +36,9 @@ class Numbers(Stage[NumbersParams]):
         text = ";".join(f"{p.name}={p.read_text()}" for p in sorted(folder.iterdir()))
         return {"folder": hashlib.sha256(text.encode()).hexdigest()}
 
+    def remarks(self) -> list[str]:
+        return [f"one number a file in {Path(self.params.folder).name}"]
+
     def run(self, ctx: StageContext[NumbersParams]) -> StageResult:
         values = sorted(int(p.read_text()) for p in Path(self.params.folder).iterdir())
         if not values:

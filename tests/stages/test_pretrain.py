@@ -17,8 +17,11 @@ from stages.artifact import Artifact
 from stages.base import Cancelled, StageContext, StageError
 from stages.in_process import InProcess
 from stages.pretrain import Pretrain, PretrainParams
+from stages.pretrain.planning import make_plan
 from tests.training.samples import write_sample_shards
-from training.backbones.timm_backbone import load_backbone
+from training.backbones.weights import load_backbone
+from training.recipes import ViewRecipe
+from training.shards import ShardReader
 
 SMALL: dict[str, Any] = {
     "objective": {"name": "simclr", "projection": {"hidden": 32, "out": 16}},
@@ -79,8 +82,11 @@ def test_a_training_ends_with_a_backbone_that_timm_alone_loads(tmp_path: Path, s
         assert views.width == 7 * 68  # the picture, and two views of three epochs
     points = {event["step"]: event["values"] for event in events if event["kind"] == "metrics"}
     assert sorted(points) == [2, 4, 6]
-    assert {"loss", "lr", "images_per_s", "feature_std", "grad_norm"} <= set(points[2])
-    assert any("no GPU here" in event["text"] for event in events if event["kind"] == "note")
+    named = {"loss", "lr", "weight_decay", "images_per_s", "feature_std", "grad_norm", "memory_gb", "eta_s", "waiting"}
+    assert named <= set(points[2])
+    notes = [event["text"] for event in events if event["kind"] == "note"]
+    assert any("no GPU here" in note for note in notes)
+    assert any("CPU, 1 threads, fp32; ranks: 1 (alone); views are made on the device" in note for note in notes)
 
 
 def test_execution_parameters_change_nothing(tmp_path: Path, shards: Artifact) -> None:
@@ -92,15 +98,53 @@ def test_execution_parameters_change_nothing(tmp_path: Path, shards: Artifact) -
 
 
 def test_cancelling_stops_and_a_resume_ends_as_if_nothing_had_been(tmp_path: Path, shards: Artifact) -> None:
-    whole, _ = context(tmp_path / "whole", shards, steps=40)
+    whole, _ = context(tmp_path / "whole", shards, steps=40, checkpoint_every=10)
     expected = Pretrain(whole.params).run(whole).digest
-    ctx, _ = context(tmp_path / "cut", shards, steps=40)
+    ctx, _ = context(tmp_path / "cut", shards, steps=40, checkpoint_every=10)
     ctx.cancel_flag = tmp_path / "cancel"
     ctx.emit = lambda kind, fields: ctx.cancel_flag.touch() if kind == "metrics" else None  # type: ignore[union-attr]
     with pytest.raises(Cancelled):
         Pretrain(ctx.params).run(ctx)
-    ctx, _ = context(tmp_path / "cut", shards, steps=40)
+    ctx, _ = context(tmp_path / "cut", shards, steps=40, checkpoint_every=10)
     assert Pretrain(ctx.params).run(ctx).digest == expected
+
+
+def test_multi_crop_views_reach_the_plan_and_the_report(tmp_path: Path, shards: Artifact) -> None:
+    views = {"local_crops": 2, "solarise": [0.0, 0.2], "blur": [1.0, 0.1, 0.5]}
+    ctx, _ = context(tmp_path, shards, views=views, backbone="test_vit", backbone_options={"patch_size": 8})
+    assert ctx.params.views.local_scale_max == 0.4
+    plan = make_plan(ctx, ShardReader(shards.path / "shards"), 1, use_gpu=False)
+    recipe = ViewRecipe(**plan.views)
+    assert (recipe.views, recipe.local_size, recipe.solarise) == (4, 16, [0.0, 0.2])
+    Pretrain(ctx.params).run(ctx)
+    with Image.open(tmp_path / "report" / "views.png") as sheet:
+        assert sheet.width == 13 * 68  # the picture, and four views of three epochs
+
+
+def test_rates_follow_their_schedules(tmp_path: Path, shards: Artifact) -> None:
+    course = {"course": "trapezoid", "cooldown": 0.5, "end": 0.1, "scale_with_batch": "linear"}
+    ctx, events = context(
+        tmp_path, shards, lr=0.016, lr_schedule=course, warmup=0.25, weight_decay_end=0.2, steps=8, log_every=1
+    )
+    Pretrain(ctx.params).run(ctx)
+    points = [event["values"] for event in events if event["kind"] == "metrics"]
+    peak = 0.016 * 16 / 256
+    assert [point["lr"] / peak for point in points] == pytest.approx([0.5, 1, 1, 1, 1, 0.775, 0.55, 0.325])
+    decays = [point["weight_decay"] for point in points]
+    assert decays == sorted(decays)
+    assert decays[0] == 0.05
+    assert 0.19 < decays[-1] < 0.2
+
+
+def test_the_best_checkpoint_is_exported_beside_the_last(tmp_path: Path, shards: Artifact) -> None:
+    plain, _ = context(tmp_path / "plain", shards)
+    expected = Pretrain(plain.params).run(plain).digest
+    ctx, events = context(tmp_path / "best", shards, keep_best=True, best_by="loss")
+    assert Pretrain(ctx.params).run(ctx).digest == expected
+    losses = {event["step"]: event["values"]["loss"] for event in events if event["kind"] == "metrics"}
+    config = json.loads((tmp_path / "best" / "best" / "config.json").read_text())
+    assert config["finished_steps"] == min(losses, key=lambda step: losses[step])
+    load_backbone(tmp_path / "best" / "best")
 
 
 def test_training_goes_on_from_given_weights(tmp_path: Path, shards: Artifact) -> None:
@@ -126,8 +170,9 @@ def test_too_few_rows_say_which_batch_fits(tmp_path: Path, shards: Artifact) -> 
 
 def test_a_loss_that_explodes_names_the_step(tmp_path: Path, shards: Artifact) -> None:
     ctx, _ = context(tmp_path, shards, lr=1e38, optimiser="sgd", warmup=0.0)
-    with pytest.raises(StageError, match=r"at step \d+: try a lower lr"):
+    with pytest.raises(StageError, match=r"at step \d+: try a lower lr.*on rank 0"):
         Pretrain(ctx.params).run(ctx)
+    assert len((tmp_path / "nonfinite.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_wrong_argument_of_the_backbone_is_told(tmp_path: Path, shards: Artifact) -> None:
@@ -160,6 +205,11 @@ def test_parameters_enter_the_key_in_full() -> None:
         ({"steps": 5, "epochs": 5}, "steps or epochs, not both"),
         ({"backbone": "vit_small_patch16_224", "image_size": 40}, "do not tile"),
         ({"workers": 3}, "does not divide among 3 workers"),
+        ({"workers": 64, "accumulate": 8}, "in 8 parts does not divide among 64 workers"),
+        ({"accumulate": 7}, "does not divide into 7 parts"),
+        ({"keep_best": True}, "needs evaluate_every"),
+        ({"views": {"blur": [0.1, 1.5]}}, "views.blur"),
+        ({"views": {"local_scale_min": 0.9, "local_scale_max": 0.5}}, "local_scale_min .* above local_scale_max"),
         ({"views": {"scale_min": 0.9, "scale_max": 0.5}}, "scale_min .* above scale_max"),
         ({"optimizer": "adamw"}, "optimizer"),
     ],

@@ -42,8 +42,11 @@ def sample_rows(count: int) -> list[dict[str, Any]]:
         {
             "image_id": hashlib.sha256(data).hexdigest(),
             "bytes": data,
+            "frames": [],
             "orientation": 1,
-            "caption": None,
+            "source": ("photographs", "scans")[index % 3 == 0],
+            "source_weight": 1.0 + (index % 3 == 0),
+            "captions": [f"{label} {index}"] * (index % 3),
             "label": label,
             "cluster": [0, index % 4],
             "group_id": "g",

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.order import batch_rows, epoch_of, permuted, steps_per_epoch
+from training.order import batch_rows, epoch_of, permuted, shuffled, steps_per_epoch
 
 
 @settings(max_examples=60, deadline=None)
@@ -24,10 +27,56 @@ def test_epochs_and_seeds_differ_and_look_random() -> None:
     assert abs(np.corrcoef(first[:-1], first[1:])[0, 1]) < 0.05
 
 
-def test_a_billion_rows_cost_nothing() -> None:
-    rows = permuted(np.arange(256), 1_000_000_007, seed=3, epoch=0)
-    assert len(set(rows.tolist())) == 256
-    assert rows.max() > 500_000_000
+@settings(max_examples=100, deadline=None)
+@given(
+    n=st.integers(1, 400),
+    block=st.integers(1, 60),
+    window=st.integers(1, 20),
+    seed=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, 1000),
+)
+def test_windows_hold_each_row_once_and_few_blocks(n: int, block: int, window: int, seed: int, epoch: int) -> None:
+    rows = shuffled(np.arange(n), n, seed, epoch, window=window, block=block)
+    assert np.array_equal(np.sort(rows), np.arange(n))
+    part = np.array([0, n // 2, n - 1])
+    assert np.array_equal(shuffled(part, n, seed, epoch, window=window, block=block), rows[part])
+    live, seen = 0, set[int]()
+    left = np.bincount(rows // block)
+    for number in (rows // block).tolist():
+        live += number not in seen
+        seen.add(number)
+        left[number] -= 1
+        live -= left[number] == 0
+        assert live <= window
+
+
+def test_a_window_is_shuffled_and_neighbouring_windows_hold_other_blocks_each_epoch() -> None:
+    n, block, window = 4096, 32, 8
+    first, second = (shuffled(np.arange(n), n, 5, epoch, window=window, block=block) for epoch in (0, 1))
+    size = block * window
+    assert abs(np.corrcoef(first[:size], np.arange(size))[0, 1]) < 0.2
+    assert len(set((first[:size] // block).tolist())) == window
+    assert len(set((first[:size] // block).tolist()) & set((second[:size] // block).tolist())) < window / 2
+
+
+def test_the_short_block_is_not_always_last() -> None:
+    """Else the rows that are left over of an epoch would be the same in each."""
+    places = {int(np.flatnonzero(shuffled(np.arange(100), 100, 0, e, window=1, block=30) >= 90)[0]) for e in range(20)}
+    assert len(places) > 2
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 64, "block": 256}], ids=["epoch", "window"])
+def test_a_billion_rows_cost_nothing(options: dict[str, int]) -> None:
+    n = 1_000_000_007
+    tracemalloc.start()
+    began = time.process_time()
+    batches = [batch_rows(step, 0, 1, 256, n, 3, **options) for step in (0, 1_000_000, 3_900_000)]
+    spent, (_, peak) = time.process_time() - began, tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert all(len(set(rows.tolist())) == 256 and rows.max() < n for rows in batches)
+    assert len({int(row) // 250_000_000 for rows in batches for row in rows}) >= 3
+    assert peak < 1_000_000
+    assert spent < 0.5
 
 
 @settings(max_examples=40, deadline=None)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 from tests.training.samples import photographs
 from training.decoding import canvas
-from training.recipes import ViewRecipe, one_crop, two_crops
+from training.recipes import ViewRecipe, for_view, local_side, multi_crop, one_crop, two_crops
 from training.views import ViewParameters, Views, draw_parameters, make_views, render
 
 NONE = dataclasses.replace(one_crop(), scale_min=1.0, flip=0.0)
@@ -40,7 +41,8 @@ def parameters(count: int, **changed: np.ndarray) -> ViewParameters:
     ones, zeros = np.ones(count), np.zeros(count)
     neutral = {"brightness": ones, "contrast": ones, "saturation": ones, "hue": zeros, "sigmas": zeros}
     boxes = np.tile([0.0, 0.0, 1.0, 1.0], (count, 1))
-    return ViewParameters(**{"boxes": boxes, "flipped": np.zeros(count, bool), **neutral, **changed})
+    never = np.zeros(count, bool)
+    return ViewParameters(**{"boxes": boxes, "flipped": never, "solarised": never, **neutral, **changed})
 
 
 @pytest.mark.parametrize("recipe", [two_crops(1.0, blur=0.5), one_crop()])
@@ -52,6 +54,80 @@ def test_views_do_not_depend_on_the_batch(recipe: ViewRecipe) -> None:
     assert torch.allclose(together[:, chosen], apart, atol=1e-5)
     again = views(recipe, pixels, list(range(6))).crops.view(recipe.crops, 6, 3, 32, 32)
     assert torch.equal(together, again)
+
+
+def test_crops_of_two_sizes_come_in_two_groups() -> None:
+    recipe = dataclasses.replace(multi_crop(local_crops=6), local_size=16)
+    pixels = canvases()
+    made = views(recipe, pixels, list(range(6)))
+    assert [tuple(group.shape) for group in made.groups] == [(12, 3, 32, 32), (36, 3, 16, 16)]
+    assert made.crops is made.groups[0]
+    assert made.boxes.shape == (8, 6, 4)
+    assert made.flipped.shape == (8, 6)
+    area = (made.boxes[..., 2] - made.boxes[..., 0]) * (made.boxes[..., 3] - made.boxes[..., 1])
+    assert bool((area[:2] >= 0.2).all())
+    assert bool((area[2:] <= 0.32 + 1e-9).all())
+    chosen = [3, 0]
+    apart = views(recipe, pixels[chosen], chosen)
+    for together, alone in zip(made.groups, apart.groups, strict=True):
+        picked = together.view(-1, 6, *together.shape[1:])[:, chosen]
+        assert torch.allclose(picked, alone.view(-1, 2, *alone.shape[1:]), atol=1e-5)
+
+
+def test_global_crops_do_not_depend_on_how_many_local_ones_there_are() -> None:
+    some, more = (views(multi_crop(local_crops=n), canvases(), list(range(6))) for n in (0, 3))
+    assert len(some.groups) == 1
+    assert torch.equal(some.crops, more.crops)
+
+
+def test_what_was_drawn_travels_with_the_views() -> None:
+    recipe = dataclasses.replace(multi_crop(local_crops=1), local_size=16)
+    made = views(recipe, canvases(), list(range(6)))
+    assert len(made.parameters) == recipe.views == 3
+    for index, drawn in enumerate(made.parameters):
+        again = render(canvases(), drawn, 16 if index == 2 else 32)
+        group = made.groups[0].chunk(2)[index] if index < 2 else made.groups[1]
+        assert torch.allclose(again, group, atol=1e-6)
+        assert np.array_equal(made.boxes[index], drawn.boxes)
+
+
+def test_each_view_has_its_own_blur_and_solarisation() -> None:
+    rows, aspects = np.arange(4000), np.ones(4000)
+    drawn = [draw_parameters(multi_crop(), rows, aspects, seed=0, epoch=0, view=v) for v in range(4)]
+    blurred = [float((d.sigmas > 0).mean()) for d in drawn]
+    assert np.allclose(blurred, [1.0, 0.1, 0.5, 0.5], atol=0.03)
+    assert np.allclose([d.solarised.mean() for d in drawn], [0.0, 0.2, 0.0, 0.0], atol=0.03)
+    assert [for_view((0.3, 0.7), view) for view in range(3)] == [0.3, 0.7, 0.7]
+    assert for_view(0.4, 5) == 0.4
+
+
+def test_solarising_inverts_what_is_bright() -> None:
+    pixels = canvases(2)
+    plain = render(pixels, parameters(2), 32)
+    solarised = render(pixels, parameters(2, solarised=np.array([True, False])), 32)
+    assert torch.equal(solarised[1], plain[1])
+    assert torch.equal(solarised[0], torch.where(plain[0] > 0.5, 1 - plain[0], plain[0]))
+
+
+@pytest.mark.parametrize(("image", "patch", "expected"), [(224, 1, 96), (224, 16, 96), (224, 14, 98), (32, 16, 16)])
+def test_local_crops_are_whole_patches(image: int, patch: int, expected: int) -> None:
+    assert local_side(image, patch) == expected
+
+
+def test_another_thread_makes_the_same_bits() -> None:
+    recipe, pixels = multi_crop(local_crops=2), canvases()
+    here = views(recipe, pixels, list(range(6)))
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(views, recipe, pixels, list(range(6))).result()
+    assert all(torch.equal(a, b) for a, b in zip(here.groups, there.groups, strict=True))
+
+
+def test_channels_last_canvases_give_the_same_views() -> None:
+    pixels = canvases()
+    other = pixels.to(memory_format=torch.channels_last)
+    assert torch.equal(
+        views(two_crops(), pixels, list(range(6))).crops, views(two_crops(), other, list(range(6))).crops
+    )
 
 
 def test_views_epochs_and_samples_differ() -> None:

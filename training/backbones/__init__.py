@@ -1,1 +1,1 @@
-"""Backbones: one interface over timm's models."""
+"""Backbones: one interface over the models of timm and the towers of open_clip."""

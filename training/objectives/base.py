@@ -66,6 +66,7 @@ class Objective(nn.Module):
         self.backbone = backbone
         self.config = config
         self.build(backbone)
+        self.register_forward_hook(_with_auxiliary)
 
     def build(self, backbone: Backbone) -> None:
         """Create the heads that this objective trains beside the backbone."""
@@ -74,9 +75,28 @@ class Objective(nn.Module):
         """The loss of this rank's share of the global batch."""
         raise NotImplementedError
 
+    def after_step(self, state: StepState) -> None:
+        """Move what does not learn by gradients (a teacher, a centre), after the optimiser's step and without grad."""
+
+    def frozen(self, steps_per_epoch: int) -> dict[str, int]:  # noqa: ARG002
+        """First steps in which parameters whose names start with a prefix do not learn, by prefix."""
+        return {}
+
+    def export_backbone(self) -> Backbone:
+        """The backbone that this training is for: the trained one, or its teacher where the paper evaluates that."""
+        return self.backbone
+
     def heads(self) -> dict[str, Tensor]:
         """State of everything but the backbone, by name."""
         return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+
+
+def _with_auxiliary(objective: Objective, _arguments: Any, losses: Losses) -> Losses:
+    """Add the losses that the trained backbone brings itself (see `Backbone.take_auxiliary`), and have them logged."""
+    for name, value in objective.backbone.take_auxiliary().items():
+        losses.total = losses.total + value
+        losses.terms[name] = value.detach()
+    return losses
 
 
 C = TypeVar("C", bound=type[Objective])

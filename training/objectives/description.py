@@ -45,5 +45,6 @@ def catalogue_text() -> str:
     for module in pkgutil.iter_modules(training.objectives.__path__):
         if module.name not in _NOT_OBJECTIVES:
             importlib.import_module(f"{training.objectives.__name__}.{module.name}")
-    entries = [described(cls, name) for name, cls in sorted(registered().items())]
+    own = {name: cls for name, cls in registered().items() if cls.__module__.startswith(training.objectives.__name__)}
+    entries = [described(cls, name) for name, cls in sorted(own.items())]
     return json.dumps(entries, indent=1, ensure_ascii=False) + "\n"

@@ -40,8 +40,12 @@ def _object(schema: Schema, values: dict[str, Any], defs: Schema, path: str, pro
             problems.append(f"{path}{key}: no such parameter; {hint}")
     result = {}
     for key, prop in properties.items():
+        default = prop.get("default")
         if key in values or "default" in prop:
-            result[key] = _value(prop, values.get(key, prop.get("default")), defs, f"{path}{key}", problems)
+            given = values.get(key, default)
+            if isinstance(given, dict) and isinstance(default, dict):
+                given = {**default, **given}  # the rest keeps this objective's defaults, not the part's own
+            result[key] = _value(prop, given, defs, f"{path}{key}", problems)
         else:
             problems.append(f"{path}{key}: must be given")
     return result

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from training.backbones.timm_backbone import build_backbone
+from training.backbones.building import build_backbone
 from training.objectives import catalogue
 from training.objectives.base import Objective, create
 from training.plan import PretrainingPlan
@@ -19,9 +19,12 @@ RESNET = {"name": "resnet18", "kwargs": {"channels": [16, 16, 32, 32]}}
 VIT = {"name": "test_vit", "kwargs": {"img_size": 32, "patch_size": 8}}
 
 SETTINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "byol": (RESNET, {"projection": {"hidden": 32, "out": 16}}),
     "mae": (VIT, {"decoder": {"dim": 32, "depth": 1, "heads": 2}}),
     "simclr": (RESNET, {"temperature": 0.3, "projection": {"hidden": 32, "out": 16}}),
 }
+
+OBJECTIVES = sorted(SETTINGS)
 
 
 def small_objective(name: str, seed: int = 0) -> Objective:
@@ -66,5 +69,5 @@ def double_views(name: str, rows: np.ndarray) -> Views:
         seed=1,
         epoch=0,
     )
-    views.crops = views.crops.double()
+    views.groups = tuple(crops.double() for crops in views.groups)
     return views

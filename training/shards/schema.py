@@ -1,0 +1,85 @@
+"""The columns of a sample, and how shards of an older version become these."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 2
+ROWS_PER_BATCH = 256
+
+SAMPLES = pa.schema(
+    [
+        ("row", pa.int64()),  # position among all samples
+        ("image_id", pa.string()),
+        ("bytes", pa.large_binary()),  # encoded image
+        ("frames", pa.list_(pa.large_binary())),  # further encoded images: other views, or the rest of a sequence
+        ("orientation", pa.int8()),  # EXIF orientation that a decoder has to apply to every image of the row
+        ("source", pa.string()),  # name of the source set
+        ("source_weight", pa.float32()),  # weight of the source set, for a mixture of sets
+        ("captions", pa.list_(pa.string())),
+        ("label", pa.string()),
+        ("cluster", pa.list_(pa.int32())),  # path from the top level down
+        ("group_id", pa.string()),  # duplicate group
+        ("weight", pa.float32()),
+    ]
+)
+
+ENCODED = ("bytes", "frames")
+COLUMNS = pa.schema([field for field in SAMPLES if field.name not in ENCODED])
+"""What a row says besides its encoded images: small, and kept in a file of its own as well."""
+
+PROVENANCE = ("source", "source_weight", "cluster", "group_id")
+"""Columns that say where a sample came from. They enter the content digest only where sampling may read them, so a
+curation that names its clusters anew but keeps the same images gives shards of the same digest, and trains nothing
+again."""
+
+SAMPLE_BY = {"source": ("source", "source_weight"), "cluster": ("cluster",)}
+"""What shards can be made to be sampled by, besides weight, and the columns of `PROVENANCE` that it takes."""
+
+SAMPLES_1 = pa.schema(
+    [
+        ("row", pa.int64()),
+        ("image_id", pa.string()),
+        ("bytes", pa.large_binary()),
+        ("orientation", pa.int8()),
+        ("caption", pa.string()),
+        ("label", pa.string()),
+        ("cluster", pa.list_(pa.int32())),
+        ("group_id", pa.string()),
+        ("weight", pa.float32()),
+    ]
+)
+"""Version 1: one caption, no source set, no frames, and no checksums of record batches in the index."""
+
+SCHEMAS = {1: SAMPLES_1, SCHEMA_VERSION: SAMPLES}
+
+
+class ShardError(Exception):
+    """Shards are missing, damaged, not reachable, or of a version that this code cannot read."""
+
+
+def upgraded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A record batch of any version with the columns of `SAMPLES`; the image bytes are not copied."""
+    if batch.schema.equals(SAMPLES):
+        return batch
+    captions = [None if text is None else [text] for text in batch.column("caption").to_pylist()]
+    columns = {
+        **{name: batch.column(name) for name in batch.schema.names},
+        "captions": pa.array(captions, SAMPLES.field("captions").type),
+        "source": pa.nulls(batch.num_rows, pa.string()),
+        "source_weight": pa.nulls(batch.num_rows, pa.float32()),
+        "frames": pa.array([[]] * batch.num_rows, SAMPLES.field("frames").type),
+    }
+    return pa.record_batch([columns[name] for name in SAMPLES.names], schema=SAMPLES)
+
+
+def conformed(samples: pa.Table) -> pa.Table:
+    """A table with exactly the columns of `SAMPLES`. Raises ShardError naming the columns that are missing or of
+    a type that does not fit."""
+    missing = [name for name in SAMPLES.names if name not in samples.column_names]
+    if missing:
+        raise ShardError(f"samples lack the columns {', '.join(missing)}: {', '.join(SAMPLES.names)} are needed")
+    try:
+        return samples.select(SAMPLES.names).cast(SAMPLES)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise ShardError(f"samples do not have the column types of a shard: {error}") from error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import importlib
 import io
 import warnings
 
@@ -18,11 +21,32 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "JXL", "HEIF")
+"""Formats by Pillow's names. All others are no pictures here: some start programs, some are drawings.
+
+JPEG XL and HEIC need a plug-in that is installed besides (pillow-jxl-plugin, pillow-heif)."""
+
+_PLUGINS = (("pillow_jxl", None), ("pillow_heif", "register_heif_opener"))
+_FULL_RANGE = np.round(np.arange(65536) / 257.0).astype(np.uint8)
+
+
+@functools.cache
+def open_formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that can be read here."""
+    Image.init()
+    for module, register in _PLUGINS:
+        with contextlib.suppress(ImportError):
+            plugin = importlib.import_module(module)
+            if register:
+                getattr(plugin, register)()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
 
 class DecodeError(ValueError):
     """The bytes do not give a picture.
 
-    reason_code: "empty" | "not_an_image" | "truncated" | "too_many_pixels" | "corrupt" | "unsupported_mode".
+    reason_code: "empty" | "not_an_image" | "truncated" | "too_many_pixels" | "out_of_memory" | "corrupt" |
+    "unsupported_mode".
     detail: what the decoder said.
     """
 
@@ -55,24 +79,25 @@ def decode(
     if not data:
         raise DecodeError("empty", "no bytes")
     try:
-        image = _load(data, draft_size, max_pixels)
-        rgb = _flatten(image, background)
+        rgb = _flatten(_load(data, draft_size, max_pixels), background)
+        return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
     except DecodeError:
         raise
     except UnidentifiedImageError:
         raise DecodeError("not_an_image", "no known image format") from None
-    except (Image.DecompressionBombError, MemoryError) as error:
+    except Image.DecompressionBombError as error:
         raise DecodeError("too_many_pixels", str(error)) from None
+    except MemoryError:
+        raise DecodeError("out_of_memory", "decoding takes more memory than there is") from None
     except Exception as error:  # noqa: BLE001 - Pillow's plug-ins raise whatever a broken file leads them to
         code = "truncated" if "truncated" in str(error).lower() else "corrupt"
         raise DecodeError(code, f"{type(error).__name__}: {error}") from None
-    return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
 
 
 def _load(data: bytes, draft_size: int | None, max_pixels: int | None) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=open_formats())
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise DecodeError("too_many_pixels", f"{width} x {height} is more than {max_pixels} pixels")
@@ -98,10 +123,12 @@ def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Imag
 
 def _from_deep(image: Image.Image) -> Image.Image:
     """16-bit, 32-bit and float grey to RGB: 16-bit by its full range, the others by what fits their values."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    if image.mode.startswith("I;16") or (image.mode == "I" and 255 < values.max() <= 65535 and values.min() >= 0):
-        values = values / 257.0
-    elif values.min() < 0 or values.max() > 255:
+    stored = np.asarray(image)
+    deep = image.mode == "I" and stored.size > 0 and 255 < stored.max() <= 65535 and stored.min() >= 0
+    if image.mode.startswith("I;16") or deep:
+        return Image.fromarray(_FULL_RANGE[stored]).convert("RGB")
+    values = np.nan_to_num(stored.astype(np.float64))
+    if values.min() < 0 or values.max() > 255:
         values = (values - values.min()) * (255.0 / max(np.ptp(values), 1e-12))
     elif image.mode == "F" and values.max() <= 1:
         values = values * 255.0

@@ -43,9 +43,12 @@ class Compute(Protocol):
         workers: int,
         use_gpu: bool,
         on_poll: Callable[[], None],
+        fewer: Sequence[int] = (),
     ) -> None:
         """Run `loop(config)` on `workers` ranks joined in one torch process group (nccl on GPUs, gloo on CPUs).
 
         `on_poll` is called about twice a second in the caller's thread while the ranks run, and once at the end.
         A rank that dies is restarted with its whole group; the loop resumes from its own committed checkpoints.
+        fewer: numbers of ranks to go on with where not as many can be had any more, largest first. A ValueError or
+        an ArithmeticError of the loop is final: it would come again.
         """

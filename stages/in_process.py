@@ -45,8 +45,9 @@ class InProcess:
         workers: int,
         use_gpu: bool,
         on_poll: Callable[[], None],
+        fewer: Sequence[int] = (),
     ) -> None:
-        del use_gpu
+        del use_gpu, fewer
         errors: list[BaseException] = []
 
         def target() -> None:

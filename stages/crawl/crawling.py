@@ -1,25 +1,26 @@
-"""The crawl itself: find the targets once, fetch them in parts, take over what earlier crawls hold."""
+"""The crawl itself: find the targets once, fetch them in lanes, take over what earlier crawls hold."""
 
 from __future__ import annotations
 
-import asyncio
-import os
+import json
+import shutil
+import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stages.base import StageContext, StageError, StageResult
-from stages.crawl import demo_site, ledger, targets
+from stages.base import Cancelled, StageContext, StageError, StageResult, committed
+from stages.crawl import demo_site, ledger
+from stages.crawl.client import fetcher_of
 from stages.crawl.discovery import discover
-from stages.crawl.fetching import Fetcher
-from stages.crawl.folders import file_path
-from stages.crawl.network import CheckedBackend
-from stages.crawl.report import counts, write_report
-from stages.crawl.sniffing import SNIFF_BYTES, image_mime
-from stages.crawl.sources import DemoSource
-from stages.crawl.targets import Target
+from stages.crawl.earlier import Earlier
+from stages.crawl.event_loop import run
+from stages.crawl.lanes import Lane, LaneSetup, LaneWorker
+from stages.crawl.report import counts, taken_over, write_report
+from stages.crawl.sources import DemoSource, PageSource, SitemapSource, UrlListSource
+from stages.crawl.targets import TargetList, TargetWriter, saved
+from stages.takedowns import read_takedowns
 
 if TYPE_CHECKING:
     from stages.crawl import CrawlParams
@@ -32,18 +33,14 @@ def crawl(ctx: StageContext[CrawlParams]) -> StageResult:
     """
     with ExitStack() as stack:
         connect_to = _start_demo(ctx, stack)
-        reused = _run(_Crawl(ctx, connect_to).run())
-    return _result(ctx, reused)
-
-
-def _run(work: Coroutine[Any, Any, int]) -> int:
-    """Run to the end, also where the caller's thread has an event loop already, as in a notebook."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        _ask_for_a_contact(ctx)
+        targets = run(lambda: _targets(ctx, connect_to), ctx.params)
+        setup = LaneSetup(ctx.params, ctx.work, ctx.earlier, connect_to, _lanes(ctx))
+        if setup.lanes == 1:
+            _one_lane(ctx, setup, targets)
+        else:
+            _many_lanes(ctx, setup, targets)
+    return _result(ctx, taken_over(ctx.work, targets.began))
 
 
 def _start_demo(ctx: StageContext[CrawlParams], stack: ExitStack) -> dict[str, tuple[str, int]]:
@@ -58,106 +55,96 @@ def _start_demo(ctx: StageContext[CrawlParams], stack: ExitStack) -> dict[str, t
     return connect_to
 
 
-class _Crawl:
-    def __init__(self, ctx: StageContext[CrawlParams], connect_to: dict[str, tuple[str, int]]) -> None:
-        self._ctx = ctx
-        params = ctx.params
-        allowed = [*params.allow_hosts]
-        for source in params.sources:
-            allowed.extend(getattr(source, "allow_hosts", ()))
-        self._fetcher = Fetcher(
-            CheckedBackend(allowed, connect_to),
-            timeout_s=params.timeout_s,
-            max_bytes=params.max_bytes,
-            concurrency=params.concurrency,
-            user_agent=params.user_agent,
-            retries=params.retries,
+def _ask_for_a_contact(ctx: StageContext[CrawlParams]) -> None:
+    web = any(isinstance(source, PageSource | SitemapSource | UrlListSource) for source in ctx.params.sources)
+    if web and not ctx.params.contact:
+        ctx.note(
+            "crawl.contact is empty: set it to a page or mailbox of yours, so that site owners can reach you "
+            "instead of blocking you"
         )
-        self._slots = asyncio.Semaphore(params.concurrency)
-        self._done = 0
-
-    async def run(self) -> int:
-        """Fetch whatever no finished part holds; gives the number of rows taken over from earlier crawls."""
-        # Names are resolved and files are read on threads: as many as there are fetches, or slow ones hold up all.
-        pool = ThreadPoolExecutor(self._ctx.params.concurrency, thread_name_prefix="crawl")
-        asyncio.get_running_loop().set_default_executor(pool)
-        async with self._fetcher:
-            found, part_rows = await self._targets()
-            earlier = ledger.Earlier(self._ctx.earlier)
-            for start in range(0, len(found), part_rows):
-                part = found[start : start + part_rows]
-                if not ledger.part_path(self._ctx.work, start // part_rows).exists():
-                    await self._fetch_part(start // part_rows, part, earlier, len(found))
-                self._done = start + len(part)
-            return sum(earlier.holds(target) for target in found)
-
-    async def _targets(self) -> tuple[list[Target], int]:
-        path = self._ctx.work / "targets.parquet"
-        if not path.exists():
-            sources = self._ctx.params.named_sources()
-            found = await discover(sources, self._fetcher, lambda pages: self._ctx.progress(pages, None, "pages"))
-            targets.save(path, found, self._ctx.params.part_rows)
-        return targets.load(path)
-
-    async def _fetch_part(self, index: int, part: list[Target], earlier: ledger.Earlier, total: int) -> None:
-        with ledger.writing_part(self._ctx.work, index) as writer:
-            new = [target for target in part if not earlier.holds(target)]
-            for target in part:
-                if earlier.holds(target):
-                    writer.add(earlier.row(target))
-                    self._advance(total)
-            await _as_they_come([self._row(target) for target in new], lambda row: self._add(writer, row, total))
-
-    def _add(self, writer: ledger.PartWriter, row: ledger.Row, total: int) -> None:
-        writer.add(row)
-        self._advance(total)
-
-    def _advance(self, total: int) -> None:
-        self._done += 1
-        self._ctx.progress(self._done, total, "files")
-
-    async def _row(self, target: Target) -> ledger.Row:
-        if target.outcome is not None:
-            status, _, reason = target.outcome.partition(":")
-            return ledger.other_row(target, status, reason, http_status=target.http_status)
-        async with self._slots:
-            if target.url.startswith("file://") and target.version:
-                return await asyncio.to_thread(_read_file, target, self._ctx.params.max_bytes)
-            return await self._fetch(target)
-
-    async def _fetch(self, target: Target) -> ledger.Row:
-        fetched = await self._fetcher.image(target.url)
-        fields = {"final_url": fetched.final_url, "http_status": fetched.http_status}
-        if fetched.reason is None:
-            return ledger.ok_row(target, fetched.body, **fields)
-        return ledger.other_row(target, "failed", fetched.reason, mime=fetched.mime, **fields)
 
 
-async def _as_they_come(work: list[Awaitable[ledger.Row]], on_row: Callable[[ledger.Row], None]) -> None:
-    """Run all at once and hand on each result as it comes; stop all where one, or the caller, raises."""
-    tasks = [asyncio.ensure_future(item) for item in work]
-    try:
-        for next_one in asyncio.as_completed(tasks):
-            on_row(await next_one)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+async def _targets(ctx: StageContext[CrawlParams], connect_to: dict[str, tuple[str, int]]) -> TargetList:
+    folder = ctx.work / "targets"
+    if not saved(folder):
+        async with fetcher_of(ctx.params, connect_to) as fetcher:
+            with TargetWriter(folder, ctx.params.part_rows) as writer:
+                async for target in discover(ctx, fetcher):
+                    writer.add(target)
+    return TargetList(folder)
 
 
-def _read_file(target: Target, max_bytes: int) -> ledger.Row:
-    try:
-        with file_path(target.url).open("rb") as file:
-            head = file.read(SNIFF_BYTES)
-            if image_mime(head) is None:
-                return ledger.other_row(target, "skipped", "not_image" if head else "empty")
-            status = os.fstat(file.fileno())
-            body = head + file.read(max_bytes + 1 - len(head))
-    except OSError as error:
-        return ledger.other_row(target, "failed", "missing" if isinstance(error, FileNotFoundError) else "unreadable")
-    if len(body) > max_bytes:
-        return ledger.other_row(target, "failed", "too_large", size=status.st_size)
-    return ledger.ok_row(target, body, version=f"{status.st_size}-{status.st_mtime_ns}", final_url=target.url)
+def _lanes(ctx: StageContext[CrawlParams]) -> int:
+    """The number of lanes; the parts of an interrupted crawl are those of its lanes, so it keeps their number."""
+    path = ctx.work / "lanes.json"
+    if not path.exists():
+        with committed(path) as temporary:
+            temporary.write_text(json.dumps(ctx.params.workers))
+    return int(json.loads(path.read_text()))
+
+
+def _one_lane(ctx: StageContext[CrawlParams], setup: LaneSetup, targets: TargetList) -> None:
+    done = 0
+
+    def on_row() -> None:
+        nonlocal done
+        done += 1
+        ctx.progress(done, len(targets), "files")
+
+    run(lambda: Lane(setup, 0, on_row).run(targets), ctx.params)
+
+
+def _many_lanes(ctx: StageContext[CrawlParams], setup: LaneSetup, targets: TargetList) -> None:
+    """Lanes on the workers of `ctx.compute`; they say how far they are in files."""
+    takedowns = read_takedowns(ctx.params.takedown, "crawl")
+    with Earlier(ctx.earlier, ctx.params.refresh, ctx.params.retry, takedowns, ctx.work) as earlier:
+        earlier.share(targets)
+    folder = ctx.work / "progress"
+    folder.mkdir(exist_ok=True)
+    tasks = [{"lane": lane, "progress": str(folder / f"{lane}.txt")} for lane in range(setup.lanes)]
+    results: list[dict[str, Any]] = []
+    cancel_flag = str(ctx.cancel_flag) if ctx.cancel_flag else None
+    with _Watch(ctx, folder, len(targets)):
+        ctx.compute.map(
+            LaneWorker,
+            {"setup": setup, "cancel_flag": cancel_flag},
+            tasks,
+            actors=setup.lanes,
+            on_done=results.append,
+        )
+    shutil.rmtree(folder)
+    ctx.check_cancelled()
+    if any("cancelled" in result for result in results):
+        raise Cancelled
+    for result in results:
+        if "failed" in result:
+            raise StageError(result["failed"])
+
+
+class _Watch:
+    """Reports the progress of lanes while the caller waits for them."""
+
+    def __init__(self, ctx: StageContext[CrawlParams], folder: Path, total: int) -> None:
+        self._ctx = ctx
+        self._folder = folder
+        self._total = total
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crawl-progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.5):
+            done = sum(int(path.read_text() or 0) for path in self._folder.glob("*.txt"))
+            try:
+                self._ctx.progress(done, self._total, "files")
+            except Cancelled:  # the lanes see the flag themselves
+                return
 
 
 def _result(ctx: StageContext[CrawlParams], reused: int) -> StageResult:
@@ -177,13 +164,13 @@ def _result(ctx: StageContext[CrawlParams], reused: int) -> StageResult:
             f"{share:.0%} of the fetches failed, more than crawl.max_failed_share={ctx.params.max_failed_share:g} "
             f"({seen}); submit again to retry, or raise the limit"
         )
-    total_bytes = write_report(ctx.work, ctx.report, table)
+    total_bytes = write_report(ctx.work, ctx.report)
     return StageResult(
         digest=None,
         rows_in=sum(table.values()),
         rows_out=ok,
         metrics={
-            "fetched": ok + failed - reused,
+            "fetched": sum(table.values()) - reused,
             "reused": reused,
             "ok": ok,
             "failed": failed,

@@ -1,126 +1,84 @@
-"""From sources to targets: list folders, read URL lists, walk the pages of a site."""
+"""From sources to targets: list folders, read tables and tar files, walk the pages of a site."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from stages.base import StageError
-from stages.crawl import demo_site
-from stages.crawl.fetching import Fetched, Fetcher
-from stages.crawl.folders import folder_targets
-from stages.crawl.pages import Page, read_page, same_site
-from stages.crawl.sniffing import image_mime
-from stages.crawl.sources import DemoSource, FolderSource, PageSource, UrlListSource
-from stages.crawl.targets import Target, unique
-from stages.crawl.url_lists import list_targets
+from stages.base import StageContext
+from stages.crawl import demo_catalogue, demo_site
+from stages.crawl.file_names import is_remote
+from stages.crawl.folders import folder_targets, listing_digest
+from stages.crawl.remote_folders import remote_digest, remote_targets
+from stages.crawl.sources import DemoSource, FolderSource, PageSource, SitemapSource, UrlListSource, WebDatasetSource
+from stages.crawl.targets import Target
+from stages.crawl.url_lists import list_digest, list_targets
+from stages.crawl.walking import PageFetcher, Walk
+from stages.crawl.webdatasets import dataset_digest, dataset_targets
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".jxl", ".heic")
-_AT_ONCE = 16
-
-OnPage = Callable[[int], None]
+if TYPE_CHECKING:
+    from stages.crawl import CrawlParams
 
 
-async def discover(sources: Mapping[str, Any], fetcher: Fetcher, on_page: OnPage) -> list[Target]:
-    """All targets of all sources, in the order of the spec, each URL once a source.
+def source_digest(source: Any) -> str | None:
+    """Digest of what a source holds now, where that can be told without the network of the crawl; else None.
 
-    on_page: called with the number of pages read so far.
+    Raises StageError where the source is missing or unreadable.
+    """
+    if isinstance(source, FolderSource):
+        return remote_digest(source) if is_remote(source.folder) else listing_digest(source.folder)
+    if isinstance(source, UrlListSource):
+        return list_digest(source)
+    if isinstance(source, WebDatasetSource):
+        return dataset_digest(source)
+    return demo_catalogue.demo_version() if isinstance(source, DemoSource) else None
+
+
+async def discover(ctx: StageContext[CrawlParams], fetcher: PageFetcher) -> AsyncIterator[Target]:
+    """All targets of all sources, in the order of the spec. How each source was understood is told as a note.
+
     Raises StageError where a source is missing or its first page cannot be read.
     """
-    targets: list[Target] = []
-    for name, source in sources.items():
-        if isinstance(source, FolderSource):
-            targets.extend(folder_targets(source, name))
-        elif isinstance(source, UrlListSource):
-            targets.extend(list_targets(source, name))
-        else:
-            targets.extend(await _Walk(_pages(source), name, fetcher, on_page).targets())
-    return unique(targets)
+    pages = 0
+
+    def on_page(number: int) -> None:
+        ctx.progress(pages + number, None, "pages")
+
+    for position, (name, source) in enumerate(ctx.params.named_sources().items()):
+        listed = _listed(source, name, ctx.note)
+        if listed is not None:
+            for count, target in enumerate(listed):
+                if count % 1000 == 0:
+                    ctx.check_cancelled()
+                yield target
+            continue
+        site = source if not isinstance(source, DemoSource) else _demo_pages(source)
+        ctx.note(f"{name}: {'sitemap' if isinstance(site, SitemapSource) else 'web pages'} from {_address(site)}")
+        walk = Walk(site, name, fetcher, ctx.work / "pages" / f"{position}.jsonl", on_page)
+        async for target in walk.targets():
+            yield target
+        pages += walk.read
 
 
-def _pages(source: PageSource | DemoSource) -> PageSource:
-    if isinstance(source, PageSource):
-        return source
-    return PageSource(pages=demo_site.START_URL, label_attribute=demo_site.LABEL_ATTRIBUTE)
+def _listed(source: Any, name: str, say: Callable[[str], None]) -> Iterator[Target] | None:
+    if isinstance(source, FolderSource):
+        say(f"{name}: folder {source.folder}")
+        return remote_targets(source, name) if is_remote(source.folder) else folder_targets(source, name)
+    if isinstance(source, UrlListSource):
+        return list_targets(source, name, say)
+    if isinstance(source, WebDatasetSource):
+        return dataset_targets(source, name, say)
+    return None
 
 
-class _Walk:
-    """Breadth first over the pages of one site; the order of what it finds depends on the site alone."""
-
-    def __init__(self, source: PageSource, name: str, fetcher: Fetcher, on_page: OnPage) -> None:
-        self._source = source
-        self._name = name
-        self._fetcher = fetcher
-        self._on_page = on_page
-        self._found: list[Target] = []
-        self._seen = {source.pages}
-        self._site = source.pages
-        self._read = 0
-
-    async def targets(self) -> list[Target]:
-        level = [self._source.pages]
-        for depth in range(self._source.depth + 1):
-            links: list[str] = []
-            while level and self._read < self._source.max_pages:
-                batch = level[: min(_AT_ONCE, self._source.max_pages - self._read)]
-                level = level[len(batch) :]
-                links.extend(await self._read_batch(batch))
-            level = [] if depth == self._source.depth else links
-        return self._found
-
-    async def _read_batch(self, urls: Sequence[str]) -> list[str]:
-        fetched = await asyncio.gather(*(self._fetcher.any(url) for url in urls))
-        self._read += len(urls)
-        self._on_page(self._read)
-        links: list[str] = []
-        for url, answer in zip(urls, fetched, strict=True):
-            links.extend(self._take(url, answer))
-        return links
-
-    def _take(self, url: str, answer: Fetched) -> list[str]:
-        """Note what a page holds; gives its links to further pages of the site."""
-        if answer.reason is not None:
-            if url == self._source.pages:
-                raise StageError(_first_page_failed(url, answer))
-            self._note(url, f"failed:{answer.reason}", answer)
-            return []
-        if url == self._source.pages:
-            self._site = answer.final_url
-        if image_mime(answer.body) is not None:
-            self._found.append(Target(source=self._name, url=url))
-            return []
-        if "html" not in (answer.mime or "") and answer.body.lstrip()[:1] != b"<":
-            self._note(url, "skipped:not_html", answer)
-            return []
-        self._note(url, "skipped:page", answer)
-        page = read_page(answer.body, answer.final_url, self._source.label_attribute)
-        self._found.extend(
-            Target(source=self._name, url=image.url, page_url=url, caption=image.caption, label=image.label)
-            for image in page.images
-        )
-        return self._new_links(url, page)
-
-    def _new_links(self, url: str, page: Page) -> list[str]:
-        links = []
-        for link in page.links:
-            if link in self._seen or not same_site(link, self._site):
-                continue
-            self._seen.add(link)
-            if link.lower().endswith(_IMAGE_SUFFIXES):
-                self._found.append(Target(source=self._name, url=link, page_url=url))
-            else:
-                links.append(link)
-        return links
-
-    def _note(self, url: str, outcome: str, answer: Fetched) -> None:
-        self._found.append(Target(source=self._name, url=url, outcome=outcome, http_status=answer.http_status))
+def _demo_pages(source: DemoSource) -> PageSource:
+    return PageSource(
+        pages=demo_site.START_URL,
+        label_attribute=demo_site.LABEL_ATTRIBUTE,
+        weight=source.weight,
+        licence=source.licence or "CC BY-SA 4.0",
+    )
 
 
-def _first_page_failed(url: str, answer: Fetched) -> str:
-    if answer.reason == "private_address":
-        return (
-            f"crawl.sources: {url} leads to a private address, which is refused; "
-            "if you mean that host, name it in crawl.allow_hosts"
-        )
-    return f"crawl.sources: the first page {url} cannot be read ({answer.reason}); check the address and try again"
+def _address(source: PageSource | SitemapSource) -> str:
+    return source.pages if isinstance(source, PageSource) else source.sitemap

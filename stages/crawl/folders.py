@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from stages.base import StageError
@@ -47,7 +48,8 @@ def _unreadable(folder: str, error: OSError) -> str:
         return f"crawl.sources: folder '{folder}' does not exist; correct the path"
     if isinstance(error, NotADirectoryError):
         return (
-            f"crawl.sources: '{folder}' is a file, not a folder; give a folder, or a URL list (.txt .csv .tsv .jsonl)"
+            f"crawl.sources: '{folder}' is a file, not a folder; give a folder, a table (.csv .parquet ...) or tar "
+            "files"
         )
     return f"crawl.sources: folder '{folder}' cannot be read ({error.strerror}); check its permissions"
 
@@ -128,6 +130,7 @@ def listing_digest(folder: str) -> str:
 
 def folder_targets(source: FolderSource, name: str) -> Iterator[Target]:
     """Every file of the folder as a target; captions are read here, pictures later."""
+    texts: dict[str, Any] = {"licence": source.licence, "source_weight": source.weight}
     listing = list_folder(source.folder)
     captions = {relative for relative, _, _ in listing.files if relative.endswith(".txt")}
     for relative, size, mtime_ns in listing.files:
@@ -137,13 +140,15 @@ def folder_targets(source: FolderSource, name: str) -> Iterator[Target]:
             source=name,
             url=file_uri(f"{source.folder}/{relative}"),
             version=f"{size}-{mtime_ns}",
-            caption=_first_line(f"{source.folder}/{sidecar}") if wanted else None,
-            label=_label(source, relative),
+            place="file",
+            caption=_caption(f"{source.folder}/{sidecar}") if wanted else None,
+            label=label_of(source, relative),
+            **texts,
         )
     for relative, reason in listing.skipped:
         code = reason.partition(":")[0]
         kind = "failed" if code == "unreadable" else "skipped"
-        yield Target(source=name, url=file_uri(f"{source.folder}/{relative}"), outcome=f"{kind}:{code}")
+        yield Target(source=name, url=file_uri(f"{source.folder}/{relative}"), outcome=f"{kind}:{code}", **texts)
 
 
 def file_uri(path: str) -> str:
@@ -156,7 +161,8 @@ def file_path(uri: str) -> Path:
     return Path(os.fsdecode(unquote_to_bytes(uri.removeprefix("file://"))))
 
 
-def _label(source: FolderSource, relative: str) -> str | None:
+def label_of(source: FolderSource, relative: str) -> str | None:
+    """Label of a file by the folders on its path."""
     folders = relative.split("/")[:-1]
     if source.label == "none" or not folders:
         return None
@@ -164,11 +170,15 @@ def _label(source: FolderSource, relative: str) -> str | None:
     return os.fsencode(folders[depth - 1]).decode("utf-8", "replace")
 
 
-def _first_line(path: str) -> str | None:
+def _caption(path: str) -> str | None:
     try:
         with Path(path).open("rb") as file:
-            text = file.read(_CAPTION_BYTES).decode("utf-8-sig", "replace")
+            return first_line(file)
     except OSError:
         return None
-    lines = text.strip().splitlines()
+
+
+def first_line(file: BinaryIO) -> str | None:
+    """The first line of a text that says anything; None if there is none."""
+    lines = file.read(_CAPTION_BYTES).decode("utf-8-sig", "replace").strip().splitlines()
     return lines[0].strip() or None if lines else None

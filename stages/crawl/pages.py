@@ -11,6 +11,7 @@ _CANDIDATE = re.compile(r"\s*(\S*[^\s,])(?:\s+([^,]+))?\s*(?:,|$)")
 _VOID = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "wbr"})
 
 Attributes = dict[str, str]
+Candidate = tuple[str, float]
 
 
 @dataclass(frozen=True)
@@ -24,16 +25,21 @@ class PageImage:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page holds, in the order of the page and each URL once."""
+    """What a page holds, in the order of the page and each URL once.
+
+    licence: address or name of the licence that the page declares (rel="license").
+    """
 
     images: list[PageImage]
     links: list[str]
+    licence: str | None = None
 
 
 def read_page(html: bytes, url: str, label_attribute: str | None = None) -> Page:
     """Extract `<img>` and `<a>` of a page.
 
-    An image's URL is the largest of `srcset`, else `src`, else `data-src`; its caption is `alt`, else `title`, else
+    An image's URL is the largest of `srcset` (its own, or that of a `<source>` of the `<picture>` around it), else
+    `src`, else `data-src`; its caption is `alt`, else `title`, else
     the `<figcaption>` of the figure around it; its label is `label_attribute` of itself or of the nearest element
     around it that has one. `<base href>` is respected; schemes other than http and https are left out.
     """
@@ -43,12 +49,19 @@ def read_page(html: bytes, url: str, label_attribute: str | None = None) -> Page
     images: dict[str, PageImage] = {}
     for image in reader.images:
         images.setdefault(image.url, image)
-    return Page(list(images.values()), list(dict.fromkeys(reader.links)))
+    return Page(list(images.values()), list(dict.fromkeys(reader.links)), reader.licence)
 
 
 def same_site(url: str, other: str) -> bool:
     """Whether two URLs have the same scheme, host and port."""
     return urlsplit(url)[:2] == urlsplit(other)[:2]
+
+
+def same_domain(url: str, other: str) -> bool:
+    """Whether the host of `url` is that of `other`, without a leading www., or below it."""
+    host, domain = ((urlsplit(one).hostname or "") for one in (url, other))
+    domain = domain.removeprefix("www.")
+    return host == domain or host.endswith(f".{domain}")
 
 
 class _Reader(HTMLParser):
@@ -58,21 +71,26 @@ class _Reader(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.images: list[PageImage] = []
         self.links: list[str] = []
+        self.licence: str | None = None
         self._base = url
         self._label_attribute = label_attribute
         self._open: list[tuple[str, str | None]] = []  # elements around, each with the label in force inside it
         self._figure_start = 0
+        self._picture: list[Candidate] = []
         self._figcaption: list[str] | None = None
         self._in_figcaption = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = {name: value or "" for name, value in attrs}
         label = values.get(self._label_attribute or "", "").strip() or (self._open[-1][1] if self._open else None)
-        if tag == "img":
+        if tag in ("a", "link", "area") and "href" in values:
+            self._add_link(tag, values)
+        elif tag == "img":
             self._add_image(values, label)
-        elif tag == "a" and "href" in values:
-            link = _absolute(self._base, values["href"])
-            self.links.extend([link] if link else [])
+        elif tag == "picture":
+            self._picture = []
+        elif tag == "source" and not values.get("type", "").startswith("image/svg"):
+            self._picture += _srcset(values.get("srcset") or values.get("data-srcset") or "")
         elif tag == "base" and "href" in values:
             self._base = _absolute(self._base, values["href"]) or self._base
         elif tag == "figure":
@@ -90,6 +108,8 @@ class _Reader(HTMLParser):
             self._in_figcaption = False
         elif tag == "figure":
             self._close_figure()
+        elif tag == "picture":
+            self._picture = []
 
     def handle_data(self, data: str) -> None:
         if self._in_figcaption and self._figcaption is not None:
@@ -104,8 +124,17 @@ class _Reader(HTMLParser):
         self._in_figcaption = False
         self._figure_start = len(self.images)
 
+    def _add_link(self, tag: str, values: Attributes) -> None:
+        link = _absolute(self._base, values["href"])
+        if "license" in values.get("rel", "").lower().split():
+            self.licence = self.licence or link
+        elif link and tag != "link":
+            self.links.append(link)
+
     def _add_image(self, values: Attributes, label: str | None) -> None:
-        address = _absolute(self._base, _image_address(values))
+        candidates = _srcset(values.get("srcset") or values.get("data-srcset") or "") + self._picture
+        best = max(candidates, key=lambda candidate: candidate[1])[0] if candidates else ""
+        address = _absolute(self._base, best or values.get("src") or values.get("data-src") or "")
         if address:
             texts = (" ".join(values.get(name, "").split()) for name in ("alt", "title"))
             self.images.append(PageImage(address, next((text for text in texts if text), None), label))
@@ -128,14 +157,7 @@ def _absolute(base: str, reference: str) -> str | None:
         return None
 
 
-def _image_address(values: Attributes) -> str:
-    candidates = _srcset(values.get("srcset") or values.get("data-srcset") or "")
-    if candidates:
-        return max(candidates, key=lambda candidate: candidate[1])[0]
-    return values.get("src") or values.get("data-src") or ""
-
-
-def _srcset(text: str) -> list[tuple[str, float]]:
+def _srcset(text: str) -> list[Candidate]:
     """(URL, width or density) of the candidates of a srcset attribute; the first of equals comes first."""
     result = []
     for url, descriptor in _CANDIDATE.findall(text):

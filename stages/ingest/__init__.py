@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from stages.base import EXECUTION, Input, Stage, StageContext, StageParams, StageResult
+from stages.base import EXECUTION, POOL, Input, Stage, StageContext, StageParams, StageResult
 
 
 class IngestParams(StageParams):
@@ -14,6 +14,17 @@ class IngestParams(StageParams):
         100_000_000, ge=1, description="Larger pictures are rejected from their header alone, before decoding."
     )
     min_side: int = Field(8, ge=1, description="Pictures with a shorter side in pixels are rejected.")
+    max_decode_s: float = Field(
+        20.0, gt=0, le=3600, description="CPU seconds that one picture may take to decode; more, and it is rejected."
+    )
+    max_decode_mb: int = Field(
+        3000, ge=200, description="Megabytes that one picture may take to decode; more, and it is rejected."
+    )
+    takedown: str | list[str] = Field(
+        [],
+        description="URLs, domains and SHA-256s that must not be used: a list, or a file with one a line.",
+        json_schema_extra=POOL,
+    )
     max_rejected_share: float = Field(
         0.5,
         ge=0,
@@ -34,6 +45,11 @@ class Ingest(Stage[IngestParams]):
     Params = IngestParams
     inputs = {"fetches": Input("fetches")}
     output = "images"
+
+    def externals(self) -> dict[str, str]:
+        from stages.takedowns import takedown_digest
+
+        return takedown_digest(self.params.takedown, self.type)
 
     def run(self, ctx: StageContext[IngestParams]) -> StageResult:
         from stages.ingest.ingesting import ingest

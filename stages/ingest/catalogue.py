@@ -12,8 +12,15 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from stages.tables import FETCHES, part_paths
+from stages.takedowns import TAKEDOWN, Takedowns
 
-_COLUMNS = ("source", "url", "status", "reason", "sha256", "size", "caption", "label", "fetched_at")
+_COLUMNS = (
+    "source", "source_weight", "url", "final_url", "status", "reason", "content_type", "mime", "sha256", "size",
+    "caption", "label", "licence", "metadata", "fetched_at",
+)  # fmt: skip
+_SUFFIXES = {"jpg": "jpeg", "jpe": "jpeg", "jfif": "jpeg", "tif": "tiff"}
+_FORMATS = frozenset({"jpeg", "png", "webp", "gif", "bmp", "tiff", "avif", "jxl", "heic", "svg"})
+_ANONYMOUS = frozenset({"application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class File:
     """One distinct file: what its rows in the crawl's table say together.
 
     part, row: where the bytes stand. Texts are the first that any row has, in the order of (source, url).
+    remarks: "wrong_type" where a name or server says that it is something else than it is.
     """
 
     sha256: str
@@ -28,31 +36,45 @@ class File:
     row: int
     size: int
     source: str
+    source_weight: float | None
     url: str
     caption: str | None
     label: str | None
+    licence: str | None
+    metadata: str | None
+    remarks: tuple[str, ...]
     urls: tuple[str, ...]
     fetched_at: datetime | None
 
 
 @dataclass
 class Catalogue:
-    """The distinct files, sorted by SHA-256, and the number of rows by status or reason."""
+    """The distinct files, sorted by SHA-256, and the number of rows by status or reason.
+
+    taken_down: what a takedown list names, by SHA-256, with the entry. The same bytes from another URL count too.
+    """
 
     files: list[File]
     seen: Counter[str] = field(default_factory=Counter)
+    taken_down: dict[str, str] = field(default_factory=dict)
 
 
-def read_catalogue(fetches: Path) -> Catalogue:
+def read_catalogue(fetches: Path, takedowns: Takedowns) -> Catalogue:
     """Read everything but the bytes of a `fetches` artifact."""
     seen: Counter[str] = Counter()
+    taken_down: dict[str, str] = {}
     groups: dict[str, list[dict[str, Any]]] = {}
     for part in part_paths(fetches, FETCHES.name):
         for index, row in enumerate(pq.read_table(part, columns=list(_COLUMNS)).to_pylist()):
-            seen[row["reason"] or row["status"]] += 1
+            seen[row["status"] if row["status"] == "ok" else row["reason"]] += 1
+            if entry := takedowns.names(row["url"], row["final_url"], row["sha256"]):
+                taken_down[row["sha256"]] = f"named by ingest.takedown: {entry}"
+            elif row["reason"] == TAKEDOWN:
+                taken_down.setdefault(row["sha256"], f"named by crawl.takedown: {row['url']}")
             if row["status"] == "ok":
                 groups.setdefault(row["sha256"], []).append({**row, "part": part, "row": index})
-    return Catalogue([_file(sha256, groups[sha256]) for sha256 in sorted(groups)], seen)
+    files = [_file(sha256, groups[sha256]) for sha256 in sorted(groups)]
+    return Catalogue(files, seen, {sha256: taken_down[sha256] for sha256 in groups if sha256 in taken_down})
 
 
 def _file(sha256: str, rows: list[dict[str, Any]]) -> File:
@@ -64,12 +86,27 @@ def _file(sha256: str, rows: list[dict[str, Any]]) -> File:
         row=first["row"],
         size=first["size"],
         source=first["source"],
+        source_weight=first["source_weight"],
         url=first["url"],
         caption=_first(row["caption"] for row in rows),
         label=_first(row["label"] for row in rows),
+        licence=_first(row["licence"] for row in rows),
+        metadata=_first(row["metadata"] for row in rows),
+        remarks=("wrong_type",) if any(map(_says_otherwise, rows)) else (),
         urls=tuple(sorted({row["url"] for row in rows})),
         fetched_at=first["fetched_at"],
     )
+
+
+def _says_otherwise(row: dict[str, Any]) -> bool:
+    """Whether the server's type or the suffix of the URL names another kind of file than the first bytes do."""
+    is_ = (row["mime"] or "").removeprefix("image/")
+    declared = row["content_type"]
+    if declared and declared not in _ANONYMOUS and declared.removeprefix("image/").replace("jpg", "jpeg") != is_:
+        return True
+    suffix = row["url"].rpartition("/")[2].partition("?")[0].rpartition(".")[2].lower()
+    suffix = _SUFFIXES.get(suffix, suffix)
+    return bool(is_) and suffix in _FORMATS and suffix != is_
 
 
 def _first(values: Iterable[str | None]) -> str | None:

@@ -1,24 +1,21 @@
-"""The worker of ingest: reads a range of fetched files, decodes each, and notes what it is or why it is none."""
+"""The worker of ingest: reads a range of fetched files, and notes what each is or why it is none."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
-from curation.decoding import DecodeError, decode
-from curation.hashing import phash
 from stages.base import committed
 from stages.compute import Task
 from stages.ingest.catalogue import rows_with_bytes
+from stages.ingest.inspecting import inspect
+from stages.ingest.isolation import IsolatedInspector, Limits
 
 CHECKED = pa.schema(
     [
@@ -28,16 +25,17 @@ CHECKED = pa.schema(
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("orientation", pa.int8()),
+        ("frames", pa.int32()),
         ("phash", pa.binary(8)),
+        ("exif", pa.string()),
+        ("remarks", pa.list_(pa.string())),
         ("reason", pa.string()),
         ("detail", pa.string()),
     ]
 )
 """One row a distinct file; `reason` is null for a usable image, and the columns before it are null otherwise."""
 
-FEATURES = ("format", "width", "height", "orientation", "phash")
-
-_EXIF_ORIENTATION = 0x0112
+FEATURES = ("format", "width", "height", "orientation", "frames", "phash", "exif", "remarks")
 
 
 def bucket(image_id: str, buckets: int) -> int:
@@ -52,11 +50,15 @@ def checked_path(folder: Path, part: Path, rows: Sequence[int]) -> Path:
 
 
 class Checker:
-    """Decodes the rows of a task and commits the result, one row group a bucket of the final table."""
+    """Checks the rows of a task in a process that a bad file may kill, and commits the result, one row group a bucket
+    of the final table.
 
-    def __init__(self, max_pixels: int, min_side: int, buckets: int) -> None:
-        self._max_pixels = max_pixels
-        self._min_side = min_side
+    cpu_s, memory: what one file may take (see `stages.ingest.isolation.Limits`).
+    """
+
+    def __init__(self, max_pixels: int, min_side: int, buckets: int, cpu_s: float, memory: int) -> None:
+        options = {"max_pixels": max_pixels, "min_side": min_side}
+        self._inspect = IsolatedInspector(f"{inspect.__module__}:{inspect.__name__}", options, Limits(cpu_s, memory))
         self._buckets = buckets
 
     def __call__(self, task: Task) -> Task:
@@ -74,50 +76,7 @@ class Checker:
 
     def _check_all(self, part: Path, rows: Sequence[int]) -> Iterator[dict[str, Any]]:
         for row in rows_with_bytes(part, rows, ["sha256", "bytes"]):
-            yield {"image_id": row["sha256"], **self._check(row["bytes"])}
-
-    def _check(self, data: bytes) -> dict[str, Any]:
-        try:
-            return self._features(data)
-        except DecodeError as error:
-            return {"bytes": data, "reason": error.reason_code, "detail": error.detail[:300]}
-
-    def _features(self, data: bytes) -> dict[str, Any]:
-        file_format, orientation = _header(data, self._max_pixels)
-        picture = decode(data, orientation=orientation, max_pixels=self._max_pixels)
-        width, height = picture.size
-        if min(width, height) < self._min_side:
-            raise DecodeError("too_small", f"{width} x {height} has a side shorter than {self._min_side}")
-        return {
-            "bytes": data,
-            "format": file_format,
-            "width": width,
-            "height": height,
-            "orientation": orientation,
-            "phash": phash(picture),
-        }
-
-
-def _header(data: bytes, max_pixels: int) -> tuple[str, int]:
-    """Format and the EXIF orientation that is left to apply. Raises DecodeError from the header alone."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-    except Exception:  # noqa: BLE001 - decode gives every failure its reason code
-        decode(data, max_pixels=max_pixels)
-        raise DecodeError("corrupt", "the header cannot be read") from None
-    width, height = image.size
-    if width * height > max_pixels:
-        raise DecodeError("too_many_pixels", f"{width} x {height} is more than {max_pixels} pixels")
-    return (image.format or "unknown").lower(), _orientation(image)
-
-
-def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":  # the decoder itself turns these
-        return 1
-    try:
-        value = image.getexif().get(_EXIF_ORIENTATION, 1)
-        return int(value) if 1 <= int(value) <= 8 else 1
-    except Exception:  # noqa: BLE001 - broken EXIF says nothing about the picture
-        return 1
+            found = self._inspect(row["bytes"])
+            if "phash" in found:
+                found["phash"] = bytes.fromhex(found["phash"])
+            yield {"image_id": row["sha256"], "bytes": row["bytes"], **found}

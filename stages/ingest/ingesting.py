@@ -14,6 +14,7 @@ from stages.ingest.checking import Checker, checked_path
 from stages.ingest.merging import Earlier, bucket_count, write_images, write_rejected
 from stages.ingest.report import write_report
 from stages.tables import table_digest
+from stages.takedowns import read_takedowns
 
 if TYPE_CHECKING:
     from stages.ingest import IngestParams
@@ -24,16 +25,17 @@ def ingest(ctx: StageContext[IngestParams]) -> StageResult:
 
     Raises StageError where there is no usable picture, or too large a share is rejected.
     """
-    catalogue = read_catalogue(ctx.inputs["fetches"].path)
+    catalogue = read_catalogue(ctx.inputs["fetches"].path, read_takedowns(ctx.params.takedown, "ingest"))
     if not catalogue.files:
         raise StageError(f"the crawl brought no picture ({_counts(catalogue.seen)}); check crawl.sources")
     earlier = Earlier(ctx.earlier)
-    new = [file for file in catalogue.files if not earlier.knows(file.sha256)]
-    buckets = bucket_count(catalogue.files)
+    files = [file for file in catalogue.files if file.sha256 not in catalogue.taken_down]
+    new = [file for file in files if not earlier.knows(file.sha256)]
+    buckets = bucket_count(files)
     checked = _check(ctx, new, buckets)
-    rejected = write_rejected(ctx.work, catalogue.files, checked, earlier)
+    rejected = write_rejected(ctx.work, catalogue.files, catalogue.taken_down, checked, earlier)
     _judge(ctx.params, catalogue, rejected)
-    write_images(ctx.work, catalogue.files, checked, earlier, buckets)
+    write_images(ctx.work, files, checked, earlier, buckets)
     write_report(ctx.work, ctx.report, rejected, {file.sha256: file for file in catalogue.files})
     shutil.rmtree(ctx.work / "checked", ignore_errors=True)
     return _result(ctx, catalogue, len(new), len(rejected))
@@ -53,7 +55,13 @@ def _check(ctx: StageContext[IngestParams], files: list[File], buckets: int) -> 
 
     ctx.compute.map(
         Checker,
-        {"max_pixels": ctx.params.max_pixels, "min_side": ctx.params.min_side, "buckets": buckets},
+        {
+            "max_pixels": ctx.params.max_pixels,
+            "min_side": ctx.params.min_side,
+            "buckets": buckets,
+            "cpu_s": ctx.params.max_decode_s,
+            "memory": ctx.params.max_decode_mb * 1_000_000,
+        },
         missing,
         actors=min(ctx.params.workers or ctx.compute.cpus(), max(1, len(missing))),
         on_done=on_done,
@@ -75,10 +83,10 @@ def _tasks(files: list[File], folder: Path, task_rows: int) -> list[Task]:
 
 
 def _judge(params: IngestParams, catalogue: Catalogue, rejected: list[dict[str, Any]]) -> None:
-    share = len(rejected) / len(catalogue.files)
     reasons = _counts(Counter(row["reason"] for row in rejected))
-    if share == 1:
+    if len(rejected) == len(catalogue.files):
         raise StageError(f"none of the {len(rejected)} pictures is usable ({reasons}); check crawl.sources")
+    share = (len(rejected) - len(catalogue.taken_down)) / len(catalogue.files)
     if share > params.max_rejected_share:
         raise StageError(
             f"{share:.0%} of the pictures were rejected, more than "
@@ -101,8 +109,9 @@ def _result(ctx: StageContext[IngestParams], catalogue: Catalogue, computed: int
         metrics={
             "images": files - rejected,
             "rejected": rejected,
+            "taken_down": len(catalogue.taken_down),
             "exact_duplicates": fetched - files,
-            "reused_rows": files - computed,
+            "reused_rows": files - len(catalogue.taken_down) - computed,
             "computed_rows": computed,
         },
         summary=f"{files - rejected} images, {fetched - files} exact duplicates, {rejected} rejected",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from stages.artifact import Artifact
 from stages.ingest.catalogue import File
 from stages.ingest.checking import FEATURES, bucket
 from stages.tables import IMAGES, REJECTED, part_paths, table_from_rows, write_part
+from stages.takedowns import TAKEDOWN
 
 PART_BYTES = 64_000_000
 PART_ROWS = 1024
@@ -37,7 +38,8 @@ class Earlier:
                     self.images.setdefault(image_id, part)
             for part in part_paths(artifact.path, REJECTED.name):
                 for row in pq.read_table(part).to_pylist():
-                    self.rejected.setdefault(row["sha256"], row)
+                    if row["reason"] != TAKEDOWN:
+                        self.rejected.setdefault(row["sha256"], row)
 
     def knows(self, sha256: str) -> bool:
         return sha256 in self.images or sha256 in self.rejected
@@ -89,6 +91,13 @@ def _join(files: Sequence[File], tables: Sequence[pa.Table]) -> pa.Table:
     images = images.take(pc.sort_indices(images["image_id"]))
     by_id = {file.sha256: file for file in files}
     rows = [by_id[image_id] for image_id in images["image_id"].to_pylist()]
+    remarks = [
+        sorted({*(own or ())} - {"wrong_type"} | {*row.remarks})  # what the crawl says is never taken over
+        for own, row in zip(images["remarks"].to_pylist(), rows, strict=True)
+    ]
+    images = images.set_column(
+        images.column_names.index("remarks"), "remarks", pa.array(remarks, IMAGES.schema.field("remarks").type)
+    )
     for name in IMAGES.schema.names:
         if name not in images.column_names:
             values = [list(row.urls) if name == "urls" else getattr(row, name) for row in rows]
@@ -97,15 +106,16 @@ def _join(files: Sequence[File], tables: Sequence[pa.Table]) -> pa.Table:
 
 
 def write_rejected(
-    work: Path, files: Sequence[File], checked: Sequence[Path], earlier: Earlier
+    work: Path, files: Sequence[File], taken_down: Mapping[str, str], checked: Sequence[Path], earlier: Earlier
 ) -> list[dict[str, Any]]:
-    """Write the side table of rejected files, and give its rows."""
+    """Write the side table of rejected files, and give its rows. taken_down: SHA-256 -> who names it."""
     by_id = {file.sha256: file for file in files}
     found = {file.sha256: earlier.rejected[file.sha256] for file in files if file.sha256 in earlier.rejected}
     for path in checked:
         table = pq.read_table(path, columns=["image_id", "reason", "detail"])
         for row in table.filter(pc.is_valid(table["reason"])).to_pylist():
             found[row["image_id"]] = row
+    found |= {sha256: {"reason": TAKEDOWN, "detail": entry} for sha256, entry in taken_down.items()}
     rows = [
         {"sha256": sha256, "url": by_id[sha256].url, "reason": row["reason"], "detail": row["detail"]}
         for sha256, row in sorted(found.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import ssl
 import threading
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from stages.base import StageContext
 from stages.crawl import Crawl, CrawlParams
 from stages.in_process import InProcess
 
+RULE_PATHS = ("/robots.txt", "/.well-known/tdmrep.json")
 Answer = tuple[int, dict[str, str], bytes]
 
 
@@ -32,11 +34,15 @@ def picture(number: int, side: int = 48, format_: str = "PNG") -> bytes:
 
 
 class Web:
-    """routes: path -> answer, or a function that takes the open handler. asked: number of requests by path."""
+    """routes: path -> answer, or a function that takes the open handler.
 
-    def __init__(self) -> None:
+    asked: number of requests by path; those for the site's rules are counted in `rules_asked`.
+    """
+
+    def __init__(self, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.routes: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.asked: Counter[str] = Counter()
+        self.rules_asked: Counter[str] = Counter()
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +50,7 @@ class Web:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
-                web.asked[self.path] += 1
+                (web.rules_asked if self.path in RULE_PATHS else web.asked)[self.path] += 1
                 answer = web.routes.get(self.path, (404, {}, b"gone"))
                 if callable(answer):
                     self.close_connection = True
@@ -64,8 +70,10 @@ class Web:
             def handle_error(self, request: object, client_address: object) -> None:
                 """A client that hangs up is what many a test is about."""
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server = Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()

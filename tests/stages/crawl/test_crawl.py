@@ -56,35 +56,8 @@ def test_a_private_first_page_names_the_setting(web, tmp_path):
     assert not web.asked
 
 
-def test_a_crawl_that_dies_continues_without_fetching_again(web, tmp_path):
-    sources = [_site(web, pictures=20)]
-    seen = []
-
-    def die(kind, fields):
-        if kind == "progress" and fields["unit"] == "files":
-            seen.append(fields["done"])
-            if fields["done"] >= 25:
-                raise RuntimeError("pulled the plug")
-
-    with pytest.raises(RuntimeError):
-        _run_slowly(tmp_path / "a", die, sources)
-    finished = {row["url"] for row in _rows(tmp_path / "a")}
-    assert 0 < len(finished) < 46
-    before = dict(web.asked)
-    run_crawl(tmp_path / "a", sources=sources, allow_hosts=ALLOW, part_rows=50)
-    again = {path for path, count in web.asked.items() if count > before.get(path, 0) and path in before}
-    assert not again & {url.removeprefix(web.url) for url in finished}
-    assert not any(path.endswith(".html") for path in again)
-    run_crawl(tmp_path / "b", sources=sources, allow_hosts=ALLOW)
-    assert _content(tmp_path / "a") == _content(tmp_path / "b")
-
-
-def _run_slowly(work, emit, sources):
-    return run_crawl(work, emit=emit, sources=sources, allow_hosts=ALLOW, part_rows=8, concurrency=1)
-
-
 def _content(work):
-    table = read_table(work, "fetches").drop_columns(["fetched_at"])
+    table = read_table(work, "fetches").drop_columns(["started_at", "fetched_at"])
     return table.take(pc.sort_indices(table, [("source", "ascending"), ("url", "ascending")])).to_pylist()
 
 
@@ -97,6 +70,11 @@ def test_a_cancelled_crawl_stops(web, tmp_path, monkeypatch):
     assert not list((tmp_path / "fetches").glob("*")) if (tmp_path / "fetches").exists() else True
 
 
+def _pictures(web):
+    """What was asked for, but for the rules of the site."""
+    return {path for path in web.asked if path.endswith(".png")}
+
+
 def test_a_grown_list_fetches_only_what_is_new(web, tmp_path):
     urls = [web.image(f"/{number}.png", number) for number in range(30)] + [web.url + "/dead.png"]
     listing = tmp_path / "list.csv"
@@ -107,8 +85,8 @@ def test_a_grown_list_fetches_only_what_is_new(web, tmp_path):
     grown = run_crawl(
         tmp_path / "b", earlier=[artifact(tmp_path / "a")], sources=[str(listing)], allow_hosts=ALLOW, part_rows=9
     )
-    assert set(web.asked) == {"/0.png", "/1.png", "/2.png", "/dead.png"}
-    assert (grown.metrics["reused"], grown.metrics["fetched"]) == (27, 4)
+    assert _pictures(web) == {"/0.png", "/1.png", "/2.png"}
+    assert (grown.metrics["reused"], grown.metrics["fetched"]) == (28, 3)
     run_crawl(tmp_path / "c", sources=[str(listing)], allow_hosts=ALLOW)
     assert _content(tmp_path / "b") == _content(tmp_path / "c")
     assert {row["label"] for row in _rows(tmp_path / "b")} == {"new"}
@@ -139,7 +117,7 @@ def test_a_folder_loses_nothing_and_reads_changed_files_again(tmp_path):
     (root / "red" / "lies.jpg").write_bytes(picture(4))
     os.utime(root / "red" / "lies.jpg", ns=(5, 5))
     second = run_crawl(tmp_path / "b", earlier=[artifact(tmp_path / "a")], sources=[str(root)], max_bytes=5000)
-    assert (result.metrics["reused"], second.metrics["reused"]) == (0, 1)
+    assert (result.metrics["reused"], second.metrics["reused"], second.metrics["fetched"]) == (0, 6, 1)
     changed = next(row for row in _rows(tmp_path / "b") if row["url"].endswith("lies.jpg"))
     assert changed["bytes"] == picture(4)
 
@@ -177,7 +155,12 @@ def test_the_report_counts_every_row(web, tmp_path):
     with (tmp_path / "report" / "reasons.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert sum(int(row["count"]) for row in rows) == 18
-    assert {"source": "zoo", "status": "failed", "reason": "http_404", "count": "3"} in rows
+    missing = next(row for row in rows if row["reason"] == "http_404")
+    assert (missing["source"], missing["status"], missing["count"]) == ("zoo", "failed", "3") and missing["meaning"]
+    with (tmp_path / "report" / "throughput.csv").open() as file:
+        assert sum(int(row["pictures"]) for row in csv.DictReader(file)) == 12
+    with (tmp_path / "report" / "hosts.csv").open() as file:
+        assert [row["ok"] for row in csv.DictReader(file)] == ["12"]
     assert (tmp_path / "report" / "pictures.png").stat().st_size > 1000
 
 
@@ -189,3 +172,17 @@ def test_a_caller_with_an_event_loop_can_crawl_too(web, tmp_path):
         return run_crawl(tmp_path / "work", sources=[str(listing)], allow_hosts=ALLOW)
 
     assert asyncio.run(cell()).rows_out == 1
+
+
+def test_a_walk_that_was_broken_off_does_not_ask_for_its_pages_again(web, tmp_path):
+    source = _site(web)
+
+    def stop(kind, fields):
+        if kind == "progress" and fields["unit"] == "pages":
+            raise RuntimeError("pulled the plug")
+
+    with pytest.raises(RuntimeError):
+        run_crawl(tmp_path, emit=stop, sources=[source], allow_hosts=ALLOW)
+    assert web.asked["/"] == 1 and "/cats/1.png" not in web.asked
+    assert run_crawl(tmp_path, sources=[source], allow_hosts=ALLOW).rows_out == 12
+    assert {web.asked[path] for path in ("/", "/cats.html", "/dogs.html")} == {1}

@@ -1,11 +1,15 @@
 import os
 import time
 
+import fsspec
 import pytest
 
 from stages.base import StageError
 from stages.crawl.folders import file_path, file_uri, folder_targets, list_folder, listing_digest
+from stages.crawl.reading import Reader
+from stages.crawl.remote_folders import remote_digest, remote_targets
 from stages.crawl.sources import FolderSource
+from tests.stages.crawl.loopback import picture
 
 
 def _tree(root):
@@ -80,3 +84,31 @@ def test_ten_thousand_files_are_listed_quickly(tmp_path):
     start = time.process_time()
     listing_digest(str(tmp_path))
     assert time.process_time() - start < 1.0
+
+
+def test_a_folder_behind_another_file_system():
+    system = fsspec.filesystem("memory")
+    for path, content in (
+        ("birds/wren.png", picture(1)), ("birds/wren.txt", b"A wren\n"), ("top.jpg", b"no"), ("birds/none.png", b""),
+    ):  # fmt: skip
+        with system.open(f"/pool/{path}", "wb") as file:
+            file.write(content)
+    source = FolderSource(folder="memory://pool", licence="CC0")
+    before = remote_digest(source)
+    targets = list(remote_targets(source, "pool"))
+    rows = {row["url"].rpartition("/")[2]: row for row in Reader({}, 10**6).rows(targets)}
+    assert rows["wren.png"]["bytes"] == picture(1)
+    assert (rows["wren.png"]["caption"], rows["wren.png"]["label"], rows["wren.png"]["licence"]) == (
+        "A wren", "birds", "CC0",
+    )  # fmt: skip
+    assert [rows[name]["reason"] for name in ("top.jpg", "none.png", "wren.txt")] == [
+        "not_image",
+        "empty",
+        "not_image",
+    ]
+    system.rm("/pool/top.jpg")
+    assert remote_digest(source) != before
+    assert Reader({}, 10**6).rows([t for t in targets if t.url.endswith("top.jpg")])[0]["reason"] == "missing"
+    system.rm("/pool", recursive=True)
+    with pytest.raises(StageError, match="holds no file"):
+        remote_digest(source)

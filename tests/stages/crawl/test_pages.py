@@ -1,4 +1,4 @@
-from stages.crawl.pages import PageImage, read_page, same_site
+from stages.crawl.pages import PageImage, read_page, same_domain, same_site
 
 URL = "https://site.org/a/b.html"
 
@@ -43,3 +43,19 @@ def test_same_site_is_scheme_host_and_port():
     assert same_site("http://a.org/x", "http://a.org/y?z")
     assert not same_site("http://a.org/x", "http://b.a.org/x")
     assert not same_site("http://a.org/x", "http://a.org:8080/x")
+
+
+def test_a_picture_element_gives_its_largest_candidate_and_the_page_its_licence():
+    html = b"""<link rel="license" href="/terms"><picture><source srcset="w.webp 800w, big.webp 1600w">
+      <source type="image/svg+xml" srcset="v.svg 9999w"><img src="small.jpg" alt="Hill"></picture><img src="x.jpg">"""
+    page = read_page(html, URL)
+    assert page.images == [
+        PageImage("https://site.org/a/big.webp", "Hill", None),
+        PageImage("https://site.org/a/x.jpg", None, None),
+    ]
+    assert page.licence == "https://site.org/terms" and not page.links
+
+
+def test_subdomains_belong_to_a_domain():
+    assert same_domain("http://img.a.org/x", "http://www.a.org/") and same_domain("https://a.org/", "http://a.org/")
+    assert not same_domain("http://nota.org/", "http://a.org/")

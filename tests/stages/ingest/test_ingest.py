@@ -18,7 +18,8 @@ from stages.base import StageContext, StageError
 from stages.in_process import InProcess
 from stages.ingest import Ingest, IngestParams
 from stages.ingest.catalogue import rows_with_bytes
-from stages.ingest.checking import Checker, bucket
+from stages.ingest.checking import bucket
+from stages.ingest.inspecting import inspect
 from stages.tables import FETCHES, read_table, table_from_rows, write_part
 
 FLOWER = Image.fromarray(load_sample_image("flower.jpg"))
@@ -123,8 +124,7 @@ def test_too_many_pixels_are_refused_without_decoding(monkeypatch):
     Image.new("1", (9000, 9000)).save(out, "PNG")
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
-    checker = Checker(max_pixels=80_000_000, min_side=1, buckets=1)
-    assert checker._check(out.getvalue())["reason"] == "too_many_pixels"
+    assert inspect(out.getvalue(), max_pixels=80_000_000, min_side=1)["reason"] == "too_many_pixels"
 
 
 def test_limits_and_empty_crawls_end_with_what_was_seen(tmp_path):
@@ -207,3 +207,40 @@ def test_single_rows_are_read_across_row_groups(tmp_path):
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=45)
     wanted = [0, 44, 45, 46, 100, 179, 180, 199]
     assert [row["n"] for row in rows_with_bytes(tmp_path / "x.parquet", reversed(wanted), ["n"])] == wanted
+
+
+def test_a_takedown_list_leaves_out_every_copy_and_comes_undone(tmp_path):
+    data = [_photo(number) for number in range(6)]
+    rows = [_fetch_row(f"http://a.org/{number}", data[number]) for number in range(6)]
+    rows += [
+        _fetch_row("http://mirror.net/copy-of-0", data[0]),
+        _fetch_row("http://x.org/r", data[5], final_url="http://cdn.bad.org/5"),
+        _fetch_row("http://gone.org/1", None, status="skipped", reason="takedown", sha256=rows[1]["sha256"]),
+    ]
+    fetches = _fetches(tmp_path / "f", rows)
+    listed = ["http://a.org/0", "bad.org", rows[2]["sha256"]]
+    result = _ingest(tmp_path / "a", fetches, takedown=listed)
+    assert {row["image_id"] for row in _images(tmp_path / "a")} == {row["sha256"] for row in rows[3:5]}
+    told = {row["sha256"]: row["detail"] for row in read_table(tmp_path / "a", "rejected").to_pylist()}
+    assert [told[rows[number]["sha256"]] for number in (0, 1, 2, 5)] == [
+        "named by ingest.takedown: http://a.org/0", "named by crawl.takedown: http://gone.org/1",
+        f"named by ingest.takedown: {listed[2]}", "named by ingest.takedown: bad.org",
+    ]  # fmt: skip
+    assert result.metrics["taken_down"] == 4 and result.rows_out == 2
+    earlier = [Artifact("images", "ingest", "k", "d", tmp_path / "a", {})]
+    assert _ingest(tmp_path / "b", fetches, earlier).rows_out == 5
+
+
+def test_what_the_source_says_of_an_image_is_kept(tmp_path):
+    said = {"licence": "CC0", "metadata": '{"n": 1}', "source_weight": 0.5}
+    rows = [
+        _fetch_row("http://a/1.png", _photo(1), mime="image/jpeg", content_type="image/jpeg", **said),
+        _fetch_row("http://a/2.JPG?x=1", _photo(2), mime="image/jpeg", content_type="image/jpg"),
+        _fetch_row("http://a/3", _photo(3), mime="image/jpeg", content_type="text/html"),
+        _fetch_row("http://a/4", _photo(4), mime="image/jpeg", content_type="application/octet-stream"),
+    ]
+    _ingest(tmp_path / "a", _fetches(tmp_path / "f", rows))
+    found = {row["url"]: row for row in _images(tmp_path / "a")}
+    first = found["http://a/1.png"]
+    assert {name: first[name] for name in said} == said
+    assert {url for url, row in found.items() if "wrong_type" in row["remarks"]} == {"http://a/1.png", "http://a/3"}

@@ -23,7 +23,7 @@ from training.history import HISTORY, History, feature_spread
 from training.nonfinite import GoBack, LeftOut, culprits
 from training.objectives.base import Losses, StepState
 from training.online import FeatureLook
-from training.optimisers import clip_gradients, make_optimiser, set_rates
+from training.optimisers import clip_gradients, clipped_parts, make_optimiser, set_rates
 from training.parallel import Parallel, restore, snapshot
 from training.plan import PretrainingPlan
 from training.precision import Precision
@@ -93,6 +93,7 @@ class Training:
             patch_embed_lr=plan.patch_embed_lr,
             frozen=self.objective.frozen(self.feed.steps_per_epoch),
         )
+        self.clipped = clipped_parts(self.objective, by_part=plan.clip_by == "module")
         self.checkpoints = Checkpoints(
             plan.checkpoints,
             keep_last=plan.keep_last,
@@ -141,7 +142,7 @@ class Training:
         else:
             loss, further = self._gradients(state, self._logged(step + 1))
             self.precision.scale_down(self.objective)
-            norm = clip_gradients(self.objective, self.plan.clip, by_part=self.plan.clip_by == "module")["total"]
+            norm = clip_gradients(self.clipped, self.plan.clip)["total"]
             self.figures.add(step, loss, norm)
         agreed, finite = None, True
         if self._speaks_each_step or self._logged(step + 1) or self._saved(step + 1):

@@ -1,6 +1,6 @@
 """Optimisers by name, their parameter groups, and limits on gradients."""
 
-from training.optimisers.clipping import clip_gradients
+from training.optimisers.clipping import clip_gradients, clipped_parts
 from training.optimisers.groups import layer_ids, parameter_groups, set_rates
 from training.optimisers.lamb import LAMB
 from training.optimisers.lars import LARS
@@ -13,6 +13,7 @@ __all__ = [
     "OPTIMISERS",
     "MuonWithAdamW",
     "clip_gradients",
+    "clipped_parts",
     "layer_ids",
     "make_optimiser",
     "parameter_groups",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import socket
 import ssl
 import threading
 import time
@@ -43,6 +45,7 @@ class Web:
         self.routes: dict[str, Answer | Callable[[BaseHTTPRequestHandler], None]] = {}
         self.asked: Counter[str] = Counter()
         self.rules_asked: Counter[str] = Counter()
+        self._connections: list[socket.socket] = []
         web = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -67,6 +70,12 @@ class Web:
                 pass
 
         class Server(ThreadingHTTPServer):
+            request_queue_size = 128  # with less, connections beyond it wait a second and more on a busy machine
+
+            def process_request(self, request: socket.socket, client_address: object) -> None:
+                web._connections.append(request)
+                super().process_request(request, client_address)
+
             def handle_error(self, request: object, client_address: object) -> None:
                 """A client that hangs up is what many a test is about."""
 
@@ -87,8 +96,12 @@ class Web:
         return self.url + path
 
     def close(self) -> None:
+        """Stop at once, open connections included, as when a network goes down."""
         self._server.shutdown()
         self._server.server_close()
+        for connection in self._connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 def trickle(handler: BaseHTTPRequestHandler) -> None:

@@ -18,7 +18,7 @@ from training.plan import PretrainingPlan
 
 STEPS = 8
 KILLS = 100
-PATIENCE = 120.0
+PATIENCE = 600.0
 
 
 @pytest.fixture(scope="module")

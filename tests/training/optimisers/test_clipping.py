@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from training.optimisers import clip_gradients
+from training.optimisers import clip_gradients, clipped_parts
 
 
 def _module() -> nn.Module:
@@ -23,7 +23,7 @@ def _norm(module: nn.Module) -> float:
 
 def test_the_whole_is_limited_as_torch_does_it() -> None:
     ours, theirs = _module(), _module()
-    found = clip_gradients(ours, 0.5)
+    found = clip_gradients(clipped_parts(ours), 0.5)
     expected = torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.5)
     assert found.keys() == {"total"}
     assert torch.equal(found["total"], expected)
@@ -35,7 +35,7 @@ def test_parts_are_limited_by_themselves() -> None:
     backbone, head = _norm(module["backbone"]), _norm(module["head"])
     limit = (backbone + head) / 2
     assert head < limit < backbone
-    found = clip_gradients(module, limit, by_part=True)
+    found = clip_gradients(clipped_parts(module, by_part=True), limit)
     assert {name: float(value) for name, value in found.items()} == pytest.approx(
         {"backbone": backbone, "head": head, "total": math.hypot(backbone, head)}
     )
@@ -45,12 +45,12 @@ def test_parts_are_limited_by_themselves() -> None:
 
 def test_no_limit_measures_only() -> None:
     module, before = _module(), _norm(_module())
-    assert float(clip_gradients(module, 0.0)["total"]) == pytest.approx(before)
+    assert float(clip_gradients(clipped_parts(module), 0.0)["total"]) == pytest.approx(before)
     assert _norm(module) == before
 
 
 def test_what_is_not_finite_shows() -> None:
     module = _module()
     module["head"].weight.grad[0, 0] = torch.inf
-    assert not math.isfinite(float(clip_gradients(module, 1.0)["total"]))
-    assert clip_gradients(nn.Linear(2, 2), 1.0) == {"total": torch.zeros(())}
+    assert not math.isfinite(float(clip_gradients(clipped_parts(module), 1.0)["total"]))
+    assert clip_gradients(clipped_parts(nn.Linear(2, 2)), 1.0) == {"total": torch.zeros(())}

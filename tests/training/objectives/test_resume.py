@@ -79,7 +79,7 @@ def test_killed_a_hundred_times(name: str, shards: Path, tmp_path: Path) -> None
     killed = _finish(small_plan(name, shards, tmp_path / "killed", **changes))
     assert same_bits(final_weights(whole), final_weights(killed))
     assert _losses(whole) == _losses(killed)
-    assert len(set(last_steps)) > KILLS / 3, "the kills fell on too few steps"
+    assert len(set(last_steps)) > KILLS / 5, "the kills fell on too few steps"
 
 
 def _wait_until(step: int, plan: PretrainingPlan, process: BaseProcess) -> None:

@@ -59,5 +59,5 @@ def test_locations_of_a_tdm_file_the_longest_decides():
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_tdm_file_and_a_page(data):
-    TdmFile(data).reserves("http://x/a")
-    OPT_OUTS.of_page(data)
+    assert TdmFile(data).reserves("http://x/a") is TdmFile(data).reserves("http://x/a")
+    assert OPT_OUTS.of_page(data) == OPT_OUTS.of_page(data)

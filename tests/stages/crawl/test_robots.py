@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,14 +112,14 @@ def test_what_comes_after_the_size_limit_is_ignored():
     assert _allowed(text, "x", "/a")
 
 
-def test_a_hostile_file_costs_little_time():
+@pytest.mark.timeout(60)  # a matcher that tries every way to split the path takes for ever
+def test_a_hostile_file_is_matched_in_linear_time():
     text = b"User-agent: *\n" + b"".join(b"Disallow: /" + b"*a" * 40 + b"%d$\n" % n for n in range(5000))
     robots = parse(text, "x")
-    start = time.process_time()
     assert robots.verdict("http://x/" + "a" * 4000).allowed
-    assert time.process_time() - start < 2.0
 
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_a_robots_txt(text):
-    parse(b"User-agent: *\nDisallow: /" + text, "x").verdict("http://x/abc")
+    verdict = parse(b"User-agent: *\nDisallow: /" + text, "x").verdict("http://x/abc")
+    assert verdict.allowed in (True, False)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import random
 import time
@@ -41,7 +42,11 @@ def cache_of(folder: Path, max_bytes: int = 1 << 30) -> ShardCache:
 
 
 def cached_bytes(cache: ShardCache) -> int:
-    return sum(path.stat().st_size for path in cache.folder.glob("??/*"))
+    total = 0
+    for path in cache.folder.glob("??/[!.]*"):
+        with contextlib.suppress(FileNotFoundError):  # evicted meanwhile
+            total += path.stat().st_size
+    return total
 
 
 def blocks_in(cache: ShardCache) -> list[Path]:

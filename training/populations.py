@@ -86,7 +86,9 @@ def _base_weights(reader: ShardReader, sampling: Sampling) -> tuple[Weights | No
     if sampling.by == "cluster":
         clusters = _clusters(reader, sampling.level)
         return cluster_weights(clusters, sampling.temperature), [clusters]
-    column = pc.fill_null(_column(reader, "weight"), 1.0)
+    column = _column(reader, "weight")
+    if column.null_count:  # filling where nothing is missing would cost the first batch an import of pandas
+        column = pc.fill_null(column, 1.0)
     extremes = pc.min_max(column).as_py()
     if _all_alike(extremes["min"], extremes["max"]):
         return None, []

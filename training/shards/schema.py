@@ -72,12 +72,18 @@ def upgraded(batch: pa.RecordBatch) -> pa.RecordBatch:
     if batch.schema.equals(SAMPLES):
         return batch
     columns = {name: pa.nulls(batch.num_rows, SAMPLES.field(name).type) for name in SAMPLES.names}
-    columns["frames"] = pa.array([[]] * batch.num_rows, SAMPLES.field("frames").type)
+    columns["frames"] = _empty_lists(batch.num_rows, SAMPLES.field("frames").type)
     columns |= {name: batch.column(name) for name in batch.schema.names}
     if "caption" in columns:
         texts = [None if text is None else [text] for text in columns["caption"].to_pylist()]
         columns["captions"] = pa.array(texts, SAMPLES.field("captions").type)
     return pa.record_batch([columns[name] for name in SAMPLES.names], schema=SAMPLES)
+
+
+def _empty_lists(rows: int, type_: pa.ListType) -> pa.Array:
+    """Without Python values, from which Arrow would import pandas in the loader's first batch."""
+    offsets = pa.py_buffer(bytes(4 * (rows + 1)))
+    return pa.Array.from_buffers(type_, rows, [None, offsets], children=[pa.nulls(0, type_.value_type)])
 
 
 def conformed(samples: pa.Table) -> pa.Table:

@@ -33,6 +33,11 @@ def as_is(data: bytes) -> bytes:
     return data
 
 
+def collated(take: Take, rows: list[Any]) -> Any:
+    taken = [take(row["jpg"]) for row in rows]
+    return taken if take is as_is else torch.stack(taken)
+
+
 def torch_loader(dataset: Any, take: Take, shuffle: bool | None = True, kind: type = DataLoader) -> Passes:
     """Two processes that stay for all passes."""
     loader = kind(
@@ -137,7 +142,22 @@ def datasets(folder: Path, take: Take) -> Passes:
 
 
 def lance(folder: Path, take: Take) -> Passes:
-    """One process that takes a shuffled batch of rows and decodes it on two threads: Lance reads on its own ones."""
+    """Lance's own loader, with its batched reads; it spawns its workers, since Lance does not survive a fork."""
+    from lance.torch.data import SafeLanceDataset, get_safe_loader
+
+    loader = get_safe_loader(
+        SafeLanceDataset(str(folder / "lance")),
+        batch_size=BATCH,
+        num_workers=WORKERS,
+        shuffle=True,
+        drop_last=True,
+        collate_fn=functools.partial(collated, take),
+    )
+    return lambda _: loader
+
+
+def lance_threads(folder: Path, take: Take) -> Passes:
+    """What nobody ships: by hand, a process that takes a shuffled batch of rows and decodes it on two threads."""
     from concurrent.futures import ThreadPoolExecutor
 
     import lance
@@ -160,12 +180,15 @@ def lance(folder: Path, take: Take) -> Passes:
     return one_pass
 
 
-LOADERS = {f.__name__: f for f in (files, arrow, webdataset, mosaic, litdata, datasets, lance)}
+SPAWNS = ("lance",)
+LOADERS = {f.__name__: f for f in (files, arrow, webdataset, mosaic, litdata, datasets, lance, lance_threads)}
 
 if __name__ == "__main__":
     system, mode, where = sys.argv[1:]
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    importlib.import_module({"files": "torch", "arrow": "pyarrow", "mosaic": "streaming"}.get(system, system))
-    measure(functools.partial(LOADERS[system], Path(where), decoded if mode == "decode" else as_is))
+    libraries = {"files": "torch", "arrow": "pyarrow", "mosaic": "streaming", "lance_threads": "lance"}
+    importlib.import_module(libraries.get(system, system))
+    take = decoded if mode == "decode" else as_is
+    measure(functools.partial(LOADERS[system], Path(where), take), spawned=WORKERS if system in SPAWNS else 0)
     leave()

@@ -93,15 +93,18 @@ def decode(
         raise DecodeError(code, f"{type(error).__name__}: {error}") from None
 
 
+def stored_mode(data: bytes) -> str:
+    """Pillow's name of the pixels that a file holds, such as "L" or "RGB", where `decode` can read it."""
+    return _opened(data).mode
+
+
 def upright(image: Image.Image, orientation: int) -> Image.Image:
     """Apply an EXIF orientation 1..8."""
     return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
 
 def _load(data: bytes, draft_size: int | None, max_pixels: int | None) -> Image.Image:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(data), formats=open_formats())
+    image = _opened(data)
     width, height = image.size
     if max_pixels is not None and width * height > max_pixels:
         raise DecodeError("too_many_pixels", f"{width} x {height} is more than {max_pixels} pixels")
@@ -109,6 +112,12 @@ def _load(data: bytes, draft_size: int | None, max_pixels: int | None) -> Image.
         image.draft(None, (draft_size, draft_size))
     image.load()
     return image
+
+
+def _opened(data: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Image.open(io.BytesIO(data), formats=open_formats())
 
 
 def _flatten(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:

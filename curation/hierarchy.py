@@ -14,8 +14,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.assignment import assign
 from curation.divided import Split, in_row_order, plan_split, split_clusters
-from curation.kmeans import KMeans, assign, kmeans
+from curation.kmeans import KMeans, kmeans
 from curation.row_blocks import Rows, take
 
 

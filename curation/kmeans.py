@@ -1,25 +1,16 @@
-"""k-means: well spread first centres, then Lloyd iterations that skip what cannot change. Euclidean or spherical.
-
-The same result for any number of BLAS threads and of workers: labels are exact, and means are kept as float64 sums to
-which each part of the rows adds what moved in it, in the order of the parts.
-"""
+"""k-means, Euclidean or spherical: well spread first centres, idle ones moved to where they pay, Lloyd iterations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
 
-from curation.assignment import Assignment, Move, assign
-from curation.row_blocks import RowRange, Rows, spans
-from curation.seeding import spread_centres
-
-PART_ROWS = 1 << 16
-"""Rows of a part. It decides the last bits of the sums, so that one value serves any number of machines."""
+from curation.lloyd import LocalParts, Parts, lloyd
+from curation.relocation import relocate
+from curation.row_blocks import Rows
+from curation.seeding import GREEDY, sample_rows, spread_centres
 
 
 @dataclass(frozen=True)
@@ -34,28 +25,6 @@ class KMeans:
     def inertia(self) -> float:
         """Sum of squared distances, the potential that k-means lowers."""
         return float(self.distances.astype(np.float64).sum())
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a part adds to the sums (C, d) float64 and counts (C,) of the `clusters` (C,) that its moves touch."""
-
-    clusters: NDArray[np.int64]
-    sums: NDArray[np.float64]
-    counts: NDArray[np.int64]
-
-
-class Parts(Protocol):
-    """The rows of one k-means, in parts that may lie on other machines."""
-
-    def update(self, centroids: NDArray[np.float32], drift: NDArray[np.float64] | None) -> Iterator[Change]:
-        """Assign every row, each part's change in the order of the parts; those where nothing moved are left out.
-
-        drift: (k,) how far each centroid went since the last update.
-        """
-
-    def assign(self, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Label and squared distance of every row, (N,), as `curation.assignment.assign`."""
 
 
 def kmeans(
@@ -78,59 +47,10 @@ def kmeans(
     if not 1 <= clusters <= len(points):
         raise ValueError(f"{clusters} clusters of {len(points)} points")
     parts = LocalParts(points) if parts is None else parts
-    centroids = spread_centres(points, clusters, seed)
-    sums, counts = np.zeros(centroids.shape), np.zeros(clusters, np.int64)
-    drift: NDArray[np.float64] | None = None
-    for _ in range(iterations):
-        moved = False
-        for change in parts.update(centroids, drift):
-            moved = True
-            sums[change.clusters] += change.sums
-            counts[change.clusters] += change.counts
-        if not moved:
-            break
-        before, centroids = centroids, _means(sums, counts, centroids, spherical)
-        drift = np.linalg.norm(centroids.astype(np.float64) - before, axis=1)
+    rng = np.random.default_rng(seed)
+    sample = sample_rows(points, clusters, rng)
+    centroids = spread_centres(sample, clusters, rng)
+    if clusters <= GREEDY:
+        centroids = relocate(sample, centroids, rng, spherical=spherical)
+    centroids = lloyd(parts, centroids, iterations=iterations, spherical=spherical)
     return KMeans(centroids, *parts.assign(centroids))
-
-
-class LocalParts:
-    """All parts in this process."""
-
-    def __init__(self, points: Rows) -> None:
-        self._points = points
-        self._parts = [Assignment(RowRange(points, part)) for part in spans(len(points), PART_ROWS)]
-
-    def update(self, centroids: NDArray[np.float32], drift: NDArray[np.float64] | None) -> Iterator[Change]:
-        for part in self._parts:
-            moves = part.update(centroids, drift)
-            if moves:
-                yield change_of(moves)
-
-    def assign(self, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        return assign(self._points, centroids)
-
-
-def change_of(moves: list[Move]) -> Change:
-    """Sum of the rows that came to each cluster less those that left it, block by block."""
-    touched = np.unique(np.concatenate([labels[labels >= 0] for move in moves for labels in (move.old, move.new)]))
-    sums, counts = np.zeros((len(touched), moves[0].rows.shape[1])), np.zeros(len(touched), np.int64)
-    for move in moves:
-        for labels, sign in ((move.old, -1), (move.new, 1)):
-            inside = np.flatnonzero(labels >= 0)
-            at = np.searchsorted(touched, labels[inside])
-            ones = (np.full(len(inside), float(sign)), (at, inside))
-            sums += csr_matrix(ones, shape=(len(touched), len(labels))) @ move.rows.astype(np.float64)
-            counts += sign * np.bincount(at, minlength=len(touched))
-    return Change(touched, sums, counts)
-
-
-def _means(
-    sums: NDArray[np.float64], counts: NDArray[np.int64], centroids: NDArray[np.float32], spherical: bool
-) -> NDArray[np.float32]:
-    """Mean of each cluster; empty ones keep their centroid."""
-    means = sums / np.maximum(counts, 1)[:, None]
-    if spherical:
-        lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        means = means / np.where(lengths > 0, lengths, 1)
-    return np.where(counts[:, None] > 0, means, centroids).astype(np.float32)

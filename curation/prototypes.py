@@ -1,4 +1,4 @@
-"""How prototypical an item is, and D4: semantic dedup, then fewer of the most prototypical items.
+"""How prototypical an item is, for the second step of D4: semantic dedup, then fewer of the most prototypical items.
 
 SSL prototypes (Sorscher et al., arXiv 2206.14486, section 5.2): an item near the centroid of its spherical k-means
 cluster is an easy, common one, and of a large pool those can go first. D4 (Tirumala et al., arXiv 2308.12284): drop
@@ -9,7 +9,6 @@ drop the most prototypical share of the rest.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,58 +16,6 @@ from numpy.typing import NDArray
 from curation.kmeans import KMeans, kmeans
 from curation.nearest import exact_cosines
 from curation.row_blocks import Rows, UnitRows, unit_rows
-from curation.semantic import Order, SemanticPairs, semantic_pairs
-
-
-@dataclass(frozen=True)
-class D4:
-    """duplicate, prototypical: (N,) masks of what goes, no row in both. cosine: (N,) to the row's centroid in the
-    second clustering, NaN for duplicates. pairs: the semantic pairs of the first."""
-
-    duplicate: NDArray[np.bool_]
-    prototypical: NDArray[np.bool_]
-    cosine: NDArray[np.float32]
-    pairs: SemanticPairs
-
-    @property
-    def kept(self) -> NDArray[np.bool_]:
-        return ~(self.duplicate | self.prototypical)
-
-
-def d4(
-    embeddings: NDArray[np.generic],
-    ids: Sequence[str],
-    *,
-    clusters: int,
-    epsilon: float,
-    prototypical: float,
-    seed: int,
-    order: Order = "hard",
-    nearest_clusters: int = 0,
-    iterations: int = 50,
-) -> D4:
-    """Drop semantic duplicates, then the most prototypical share of the others.
-
-    embeddings: (N, d). ids: N distinct ids. clusters: of both clusterings; fewer where fewer items are left. epsilon:
-    see `SemanticPairs.kept`. prototypical: share of the items left by the dedup that go, 0 to 1. The outcome does not
-    depend on the order of rows.
-    """
-    first = cluster_by_id(embeddings, ids, clusters, seed=seed, iterations=iterations)
-    pairs = semantic_pairs(
-        embeddings,
-        ids,
-        first.labels,
-        first.centroids,
-        widest=epsilon,
-        order=order,
-        seed=seed,
-        nearest_clusters=nearest_clusters,
-    )
-    kept = pairs.kept(epsilon)
-    dropped, cosine = prototypical_rows(
-        embeddings, ids, kept, clusters=clusters, share=prototypical, seed=seed, iterations=iterations
-    )
-    return D4(~kept, dropped, cosine, pairs)
 
 
 def prototypical_rows(
@@ -83,7 +30,8 @@ def prototypical_rows(
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Cluster the rows `inside` (N,) anew; of these the floor(share * rows) closest to their centroid, ties by id.
 
-    embeddings, ids, clusters: see `d4`. Returns an (N,) mask, and each row's cosine to its centroid, NaN outside.
+    embeddings: (N, d). ids: N distinct ids. clusters: fewer where fewer rows are inside. Returns an (N,) mask, and
+    each row's cosine to its centroid, NaN outside; neither depends on the order of rows.
     Raises ValueError for a share out of range.
     """
     if not 0 <= share < 1:

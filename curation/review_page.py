@@ -125,8 +125,8 @@ def bars_html(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str]) 
     return f'<div class="legend">{legend}</div><div class="bars">{"".join(lines)}</div>'
 
 
-def page_html(title: str, lead: str, sections: Sequence[PageSection], thumbnails: Thumbnails) -> str:
-    """The page. title: plain text. lead: HTML above the sections."""
+def page_html(title: str, lead: str, sections: Sequence[PageSection], thumbnails: Thumbnails, style: str = "") -> str:
+    """The page. title: plain text. lead: HTML above the sections. style: CSS of the page's own."""
     page = resources.files("curation").joinpath("review.html").read_text(encoding="utf-8")
     buttons = "".join(f'<button data-to="{s.id}">{text_html(s.title)}</button>' for s in sections)
     body = "".join(f'<section id="{s.id}"><h2>{text_html(s.title)}</h2>{s.body}</section>' for s in sections)
@@ -138,6 +138,7 @@ def page_html(title: str, lead: str, sections: Sequence[PageSection], thumbnails
     fields = {
         "TITLE": text_html(title),
         "SIZE": str(thumbnails.size),
+        "STYLE": style,
         "LEAD": lead,
         "NAV": buttons,
         "BODY": body + scripts,

@@ -9,46 +9,60 @@ from numpy.typing import NDArray
 
 from curation.row_blocks import Rows
 
-_ROWS_PER_CENTRE = 24
-_GREEDY = 1024  # centres up to which one at a time, the best of several, is worth its price
+_ROWS_PER_CENTRE = 32
+GREEDY = 1024  # centres up to which one at a time, the best of several, is worth its price
 _ROUNDS = 256
 _NOISE = 3e-5
 
 
-def spread_centres(points: Rows, clusters: int, seed: int) -> NDArray[np.float32]:
-    """(clusters, d) rows to start k-means from, chosen among a sample of 24 rows a cluster.
+def sample_rows(points: Rows, clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """32 rows of (N, d) a cluster, in their order, or all where there are fewer."""
+    size = min(len(points), _ROWS_PER_CENTRE * clusters)
+    chosen = np.arange(size) if size == len(points) else np.sort(rng.choice(len(points), size, replace=False))
+    return np.ascontiguousarray(points[chosen], dtype=np.float32)
+
+
+def spread_centres(rows: NDArray[np.float32], clusters: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """(clusters, d) of the (N, d) rows to start k-means from.
 
     Up to 1,024 clusters: greedy k-means++ (Arthur, Vassilvitskii, 2007, with 2 + ln k trials). Beyond: k-means||
     (Bahmani et al., 2012, arXiv:1203.6402) with clusters / 256 centres a round, which needs no reduction at the end.
     An exponential race with the rates of the squared distances draws the candidates, without replacement; unlike a
     cumulative sum, whose borders move with every rounding error, its outcome does not hang on the last bits.
     """
-    rng = np.random.default_rng(seed)
-    size = min(len(points), _ROWS_PER_CENTRE * clusters)
-    chosen = np.arange(size) if size == len(points) else np.sort(rng.choice(len(points), size, replace=False))
-    rows = np.ascontiguousarray(points[chosen], dtype=np.float32)
-    return rows[_race(rows, clusters, rng)].copy()
-
-
-def _race(rows: NDArray[np.float32], clusters: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    greedy = clusters <= _GREEDY
-    trials = 2 + int(math.log(clusters)) if greedy else math.ceil(clusters / _ROUNDS)
-    squares = np.einsum("nd,nd->n", rows, rows)
     first = int(rng.integers(len(rows)))
-    chosen = np.zeros(clusters, np.int64)
-    chosen[0], count = first, 1
+    squares = np.einsum("nd,nd->n", rows, rows)
+    nearest = _squared_distances(rows, squares, np.array([first]))[0]
     free = np.ones(len(rows), np.bool_)
     free[first] = False
-    nearest = _squared_distances(rows, squares, np.array([first]))[0]
-    while count < clusters:
-        wanted = min(trials, len(rows) - count) if greedy else min(trials, clusters - count)
+    return rows[[first, *further_centres(rows, nearest, free, clusters - 1, clusters, rng)]]
+
+
+def further_centres(
+    rows: NDArray[np.float32],
+    nearest: NDArray[np.float32],
+    free: NDArray[np.bool_],
+    count: int,
+    clusters: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:
+    """`count` more of the (N, d) rows as centres, drawn as in `spread_centres` for so many `clusters`.
+
+    nearest: (N,) squared distances to the centres that are there. free: (N,) rows that may become one; not fewer than
+    `count`.
+    """
+    greedy = clusters <= GREEDY
+    trials = 2 + int(math.log(clusters)) if greedy else math.ceil(clusters / _ROUNDS)
+    squares = np.einsum("nd,nd->n", rows, rows)
+    free, chosen = free.copy(), np.zeros(0, np.int64)
+    while len(chosen) < count:
+        wanted = min(trials, int(free.sum()) if greedy else count - len(chosen))
         candidates = _fastest(nearest, free, wanted, rng)
         reached = np.minimum(_squared_distances(rows, squares, candidates), nearest)
         if greedy:
             best = int(reached.sum(axis=1, dtype=np.float64).argmin())
             candidates, reached = candidates[best : best + 1], reached[best : best + 1]
-        chosen[count : count + len(candidates)] = candidates
-        count += len(candidates)
+        chosen = np.append(chosen, candidates)
         free[candidates] = False
         nearest = reached.min(axis=0)
     return chosen

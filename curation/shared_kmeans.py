@@ -1,6 +1,6 @@
 """k-means whose rows no single machine has to hold: workers keep labels and bounds of parts in files.
 
-The parts, and the order in which their changes are added, are those of `curation.kmeans`, so that the result is the
+The parts, and the order in which their changes are added, are those of `curation.lloyd`, so that the result is the
 same, bit for bit, on one worker or many. Every file is committed by rename under a name made of the part and the step,
 so a task may be run twice or go on where a dead worker stopped.
 """
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from curation.assignment import Assignment, assign
 from curation.divided import Split, split_clusters
-from curation.kmeans import PART_ROWS, Change, KMeans, change_of, kmeans
+from curation.kmeans import KMeans, kmeans
+from curation.lloyd import PART_ROWS, Change, change_of
 from curation.row_blocks import RowRange, Rows, spans, take
 from curation.row_files import MapTasks, RowFiles, Task, save_array, save_arrays
 
@@ -85,7 +86,7 @@ class SharedClustering:
 
 
 class FileParts:
-    """Parts of rows in files, updated and assigned by tasks (see `curation.kmeans.Parts`)."""
+    """Parts of rows in files, updated and assigned by tasks (see `curation.lloyd.Parts`)."""
 
     def __init__(self, points: RowFiles, map_tasks: MapTasks, folder: Path, part_rows: int = PART_ROWS) -> None:
         self.folder = folder

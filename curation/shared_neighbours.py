@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.kmeans import kmeans
+from curation.lloyd import LocalParts, lloyd
 from curation.nearest import Indices, Links, cross_links, joined, near_links, ranked, top_links
 from curation.row_blocks import RowRange, spans
 from curation.row_files import MapTasks, RowFiles, Task, save_array
@@ -31,12 +31,13 @@ class Cells:
     """How rows are divided for a search of cells.
 
     count: cells; 0: the square root of rows times probes, where finding cells costs what searching them does.
-    probes: cells that each row is compared with. iterations, seed: of the k-means on 32 rows a cell.
+    probes: cells that each row is compared with. iterations, seed: of the k-means on 32 rows a cell, from random rows:
+    they give cells of more equal sizes than well spread ones, and cost nothing.
     """
 
     count: int = 0
-    probes: int = 16
-    iterations: int = 5
+    probes: int = 32
+    iterations: int = 3
     seed: int = 0
 
 
@@ -99,8 +100,9 @@ def cell_links(search: Search, cells: Cells, map_tasks: MapTasks) -> Links:
     rng = np.random.default_rng(cells.seed)
     size = min(len(search.points), _ROWS_PER_CELL * count)
     sample = search.points[np.sort(rng.choice(len(search.points), size, replace=False))]
-    found = kmeans(sample, count, seed=cells.seed, iterations=cells.iterations, spherical=True)
-    save_array(search.folder / "centroids.npy", found.centroids)
+    first = sample[np.sort(rng.choice(size, count, replace=False))]
+    centroids = lloyd(LocalParts(sample), first, iterations=cells.iterations, spherical=True)
+    save_array(search.folder / "centroids.npy", centroids)
     config = {**search.config(), "probes": probes}
     tasks = [{"start": part.start} for part in search.parts]
     map_tasks(PartCells, config, tasks, on_done=_ignore)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.filters.cleanvision import PREFIX
+
 
 @dataclass(frozen=True)
 class Check:
@@ -56,6 +58,22 @@ IMAGE_CHECKS: Mapping[str, Check] = {
 }
 """Checks of the picture; a threshold has the name of its check."""
 
+
+def _cleanvision(name: str, text: str, flag: float | None = None) -> Check:
+    return Check(PREFIX + name, PREFIX + name, True, f"{text}, 0 bad to 1 good, as cleanvision has it", flag)
+
+
+CLEANVISION_CHECKS: Mapping[str, Check] = {
+    "dark": _cleanvision("dark", "perceived brightness that 99 % of the pixels do not pass"),
+    "light": _cleanvision("light", "darkness that 95 % of the pixels do not pass"),
+    "blurry": _cleanvision("blurry", "edges and uneven grey levels at 64 pixels"),
+    "low_information": _cleanvision("low_information", "a tenth of the entropy of the levels in bits"),
+    "odd_aspect_ratio": _cleanvision("odd_aspect_ratio", "shorter side over longer side"),
+    "odd_size": _cleanvision("odd_size", "how usual the side is among the pool's"),
+    "grayscale": _cleanvision("grayscale", "0 where the file holds grey levels alone", 0.5),
+}
+"""cleanvision's issues by its names (see `curation.filters.cleanvision`)."""
+
 CAPTION_CHECKS: Mapping[str, Check] = {
     "required": _caption("missing", "missing", False, "1 where there is no caption", 0.5),
     "min_words": _caption("short", "words", True, "words"),
@@ -80,12 +98,15 @@ CAPTION_CHECKS: Mapping[str, Check] = {
 
 
 def checks_in_use(
-    image: Mapping[str, float | None], captions: Mapping[str, float | bool | None]
+    image: Mapping[str, float | None],
+    captions: Mapping[str, float | bool | None],
+    cleanvision: Mapping[str, float | bool | None] | None = None,
 ) -> list[tuple[Check, float]]:
     """The checks that thresholds are given for, with the thresholds; None and False leave a check out."""
     chosen = [(IMAGE_CHECKS[name], float(value)) for name, value in image.items() if value is not None]
-    for parameter, value in captions.items():
-        check = CAPTION_CHECKS[parameter]
+    named = [(CAPTION_CHECKS[name], value) for name, value in captions.items()]
+    named += [(CLEANVISION_CHECKS[name], value) for name, value in (cleanvision or {}).items()]
+    for check, value in named:
         if check.flag is not None and value:
             chosen.append((check, check.flag))
         elif check.flag is None and value is not None:

@@ -40,6 +40,7 @@ class CurateParams(StageParams):
             "dinov3-full",
             "semdedup",
             "semdedup-full",
+            "d4",
             "simcore",
             "simcore-full",
             "random",

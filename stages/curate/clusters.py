@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
+from curation.assignment import assign
 from curation.drift import measure_drift
 from curation.hierarchy import Hierarchy, hierarchical_kmeans
-from curation.kmeans import assign
 from curation.nearest import exact_cosines
 from curation.neighbours import unit_rows
 from curation.row_blocks import Rows, narrowed

@@ -65,6 +65,12 @@ _SEMDEDUP: dict[str, Any] = {
     "rounds": 0,
     "semdedup": {"keep": "hard"},
 }
+_D4: dict[str, Any] = {
+    **_SEMDEDUP,
+    "target": 0.6,  # the paper keeps .75 after semantic dedup and varies the share of prototypes that go then
+    "semdedup": {"keep": "hard", "prototypes": 0.2},
+}
+"""D4 (Tirumala et al., arXiv 2308.12284), which is about text, with SemDeDup's clusters of images."""
 _SIMCORE: dict[str, Any] = {
     "method": "simcore",
     "target": 1.0,
@@ -79,6 +85,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "dinov3-full": _DINOV3_FULL,
     "semdedup": _SEMDEDUP,
     "semdedup-full": {**_SEMDEDUP, "cluster_counts": [50_000], "iterations": 100},
+    "d4": _D4,
     "simcore": _SIMCORE,
     "simcore-full": {**_SIMCORE, "simcore": {**_SIMCORE["simcore"], "centroids": 100}},
     "random": {"method": "random"},

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from curation.assignment import assign
 from curation.binary_codes import CodeIndex
 from curation.claiming import Integers, Search
-from curation.kmeans import assign, kmeans
+from curation.kmeans import kmeans
 from curation.neighbours import search
 from curation.retrieval import Retrieved, retrieve_by_cluster, retrieve_by_sample
 from curation.row_blocks import Rows

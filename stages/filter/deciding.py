@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from curation.filters.checks import Check, checks_in_use, odd_size_scores
+from curation.filters.cleanvision import PREFIX, size_scores
 from curation.filters.keep_probability import drawn
 from stages.filter.presets import IMAGE_THRESHOLDS
 
@@ -36,13 +37,18 @@ class Verdicts:
 
 
 def with_pool_scores(table: pa.Table) -> pa.Table:
-    """The scores with those that need the whole pool: `odd_size`, and `caption_copies`."""
+    """The scores with those that need the whole pool: how odd the sizes are, and how often captions stand there."""
     areas = score(table, "area").astype(np.float64)
     keys = np.frombuffer(b"".join(key or bytes(8) for key in table["text_key"].to_pylist()), np.uint64)
     _, inverse, numbers = np.unique(keys, return_inverse=True, return_counts=True)
     copies = np.where(table["text_key"].is_null().to_numpy(), np.nan, numbers[inverse]).astype(np.float32)
-    for name, values in (("odd_size", odd_size_scores(areas).astype(np.float32)), ("caption_copies", copies)):
-        column = pa.array(values, mask=np.isnan(values))
+    columns: dict[str, NDArray[np.floating]] = {
+        "odd_size": odd_size_scores(areas),
+        PREFIX + "odd_size": size_scores(areas),
+        "caption_copies": copies,
+    }
+    for name, values in columns.items():
+        column = pa.array(values.astype(np.float32), mask=np.isnan(values))
         place = table.schema.get_field_index(name)
         table = table.append_column(name, column) if place < 0 else table.set_column(place, name, column)
     return table
@@ -59,7 +65,7 @@ def checks_of(params: FilterParams) -> list[tuple[Check, float]]:
     """Every check that the parameters ask for, users' filters included, with its threshold."""
     image = {name: getattr(params, name) for name in IMAGE_THRESHOLDS}
     image["watermark"] = params.watermark if params.watermark_model is not None else None
-    chosen = checks_in_use(image, params.captions.thresholds())
+    chosen = checks_in_use(image, params.captions.thresholds(), params.cleanvision.model_dump())
     for name, rule in sorted(params.functions.items()):
         for limit, below in ((rule.min, True), (rule.max, False)):
             if limit is not None:

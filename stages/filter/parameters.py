@@ -62,6 +62,20 @@ class CaptionRules(StageParams):
         return {**names, **unused, "blacklist": bool(self.blacklist)}
 
 
+class CleanvisionChecks(StageParams):
+    """cleanvision's issues by its names and on its scales, 0 bad to 1 good: lower scores drop the image."""
+
+    dark: Share | None = Field(None, description="Perceived brightness that 99 % of the pixels do not pass.")
+    light: Share | None = Field(None, description="One less the perceived brightness that 5 % do not pass.")
+    blurry: Share | None = Field(None, description="Edges and uneven grey levels at 64 pixels.")
+    low_information: Share | None = Field(None, description="A tenth of the entropy of the levels in bits.")
+    odd_aspect_ratio: Share | None = Field(None, description="Shorter side over longer side.")
+    odd_size: Share | None = Field(
+        None, description="1 midway between the quartiles of the pool's sides, .5 where 3 times their distance beyond."
+    )
+    grayscale: bool = Field(False, description="Drop files that hold grey levels alone.")
+
+
 class WatermarkModel(StageParams):
     """A classifier of watermarks, or of anything else that shall drop an image."""
 
@@ -126,10 +140,11 @@ class KeepBy(StageParams):
 
 def _named_apart(functions: dict[str, FunctionRule]) -> dict[str, FunctionRule]:
     from curation.filters.checks import IMAGE_CHECKS
+    from curation.filters.cleanvision import PREFIX
     from curation.filters.functions import check_filters
 
     for name in functions:
-        if name in IMAGE_CHECKS or name.startswith("caption_"):
+        if name in IMAGE_CHECKS or name.startswith(("caption_", PREFIX)):
             raise ValueError(f"'{name}' is the name of a check that curatrain brings: name the entry point otherwise")
     check_filters(functions)
     return functions
@@ -142,7 +157,7 @@ class FilterParams(StageParams):
     Measured: of 4,091 OpenMoji drawings they drop 1, of 795 Tux Paint stamps 6, of 204 crops of wallpapers 2.
     """
 
-    preset: Literal["none", "basic", "strict", "cc3m", "cc12m", "datacomp"] = _threshold(
+    preset: Literal["none", "basic", "strict", "cc3m", "cc12m", "datacomp", "cleanvision"] = _threshold(
         "basic", "Thresholds for what is not given: see `stages/filter/presets.py`."
     )
     small: int | None = _threshold(16, "Shortest side in pixels.", ge=1)
@@ -164,6 +179,7 @@ class FilterParams(StageParams):
     clip_score: float | None = _threshold(None, "Lowest cosine of image and caption by `image_text`.", ge=-1, le=1)
     aesthetic: float | None = _threshold(None, "Lowest aesthetic score by `image_text.head`.")
     captions: CaptionRules = _threshold(CaptionRules(), "Rules of the caption.")
+    cleanvision: CleanvisionChecks = _threshold(CleanvisionChecks(), "Checks on the scales of cleanvision.")
     watermark_model: WatermarkModel | None = _threshold(None, "The model of the check `watermark`.")
     image_text: ImageText | None = _threshold(None, "The model of `clip_score` and `aesthetic`.")
     functions: Annotated[dict[str, FunctionRule], AfterValidator(_named_apart)] = _threshold(

@@ -55,6 +55,16 @@ DATACOMP: dict[str, Any] = {
 """DataComp's basic filter (Gadre et al., arXiv:2304.14108): English, more than 2 words and 5 characters, sides of at
 least 200 pixels, aspect up to 3."""
 
+CLEANVISION: dict[str, Any] = {
+    **NONE,
+    "cleanvision": {
+        "dark": 0.32, "light": 0.05, "blurry": 0.29, "low_information": 0.3, "odd_aspect_ratio": 0.35, "odd_size": 0.5,
+        "grayscale": True,
+    },
+}  # fmt: skip
+"""The issues of a single picture that cleanvision 0.3 finds, at its own thresholds. Black-and-white files go, and so
+does every image of another size where most have one; the blur of 'basic' finds more."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "none": NONE,
     "basic": {},
@@ -62,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "cc3m": CC3M,
     "cc12m": CC12M,
     "datacomp": DATACOMP,
+    "cleanvision": CLEANVISION,
 }
 
 
@@ -69,6 +80,7 @@ def with_preset(given: dict[str, Any]) -> dict[str, Any]:
     """The given parameters over those of the preset that they name; nested ones are merged too."""
     preset = PRESETS.get(str(given.get("preset", "basic")), {})
     merged = {**preset, **given}
-    if isinstance(given.get("captions"), dict):
-        merged["captions"] = {**preset.get("captions", {}), **given["captions"]}
+    for group in ("captions", "cleanvision"):
+        if isinstance(given.get(group), dict):
+            merged[group] = {**preset.get(group, {}), **given[group]}
     return merged

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from curation.decoding import DecodeError, decode
+from curation.decoding import DecodeError, decode, stored_mode
 from curation.filters.captions import CaptionScorer, read_word_list, text_key
+from curation.filters.cleanvision import cleanvision_scores
 from curation.filters.functions import ROW_COLUMNS, load_filter, run_filter
 from curation.filters.pixels import WORKING_SIDE, pixel_scores, working_picture
 from stages.base import committed
@@ -95,6 +96,7 @@ class FilterWorker:
             try:
                 picture = working_picture(row["bytes"], row["orientation"] or 1)
                 scores |= pixel_scores(picture)
+                scores |= cleanvision_scores(picture, stored_mode(row["bytes"]), (row["width"], row["height"]))
                 pictures.append((picture, row, scores))
             except DecodeError as error:
                 scores["failure"] = error.reason_code

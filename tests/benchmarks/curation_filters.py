@@ -1,10 +1,11 @@
 """The quality checks against cleanvision: `python -m tests.benchmarks.curation_filters`.
 
 Speed: all pixel scores of 640 x 480 JPEGs in images a CPU-second, one process each, in turns. Verdicts: on the same
-photographs and on those with a planted defect, at cleanvision's own thresholds where its measure is the same; for
-each of its issue types how often both say the same, and how many of the planted defects and of the untouched pictures
-each one flags. Text: how often a photograph with print has a larger text share than one without (area under the ROC
-curve), printed on a panel and straight onto the photograph. cleanvision (AGPL) runs in an environment of its own.
+photographs and on those with a planted defect, by our own checks (at cleanvision's thresholds where its measure is the
+same) and by the preset that follows cleanvision; for each of its issue types how often both say the same, and how many
+of the planted defects and of the untouched pictures each one flags. Text: how often a photograph with print has a
+larger text share than one without (area under the ROC curve), printed on a panel and straight onto the photograph.
+cleanvision (AGPL) runs in an environment of its own.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ import numpy as np
 import pyarrow.dataset as ds
 from PIL import Image
 
-from curation.filters.checks import IMAGE_CHECKS, odd_size_scores
+from curation.filters.checks import CLEANVISION_CHECKS, IMAGE_CHECKS, Check, odd_size_scores
+from curation.filters.cleanvision import size_scores
 from curation.filters.pixels import working_picture
 from curation.filters.text_share import text_share
 from stages.filter.parameters import FilterParams
+from stages.filter.presets import CLEANVISION
 from stages.filter.scorers import worker_settings
 from stages.filter.worker import FilterWorker
 from stages.image_rows import row_tasks
@@ -34,16 +37,23 @@ from tests.benchmarks.filter_pictures import PLANTED, with_print, write_pictures
 from tests.benchmarks.peers import ENVIRONMENTS, keep_result, peer_python
 from tests.stages.pool import write_images_artifact
 
-THRESHOLDS = {
-    "dark": ("dark", 0.32),
-    "light": ("bright", 0.95),
-    "blurry": ("blur", 0.65),
-    "low_information": ("low_information", 0.3 * 8),
-    "odd_aspect_ratio": ("aspect", 1 / 0.35),
-    "odd_size": ("odd_size", 2.0),
-    "grayscale": ("greyscale", 0.01),
+Checks = dict[str, tuple[Check, float]]
+
+OWN: Checks = {
+    "dark": (IMAGE_CHECKS["dark"], 0.32),
+    "light": (IMAGE_CHECKS["bright"], 0.95),
+    "blurry": (IMAGE_CHECKS["blur"], 0.65),
+    "low_information": (IMAGE_CHECKS["low_information"], 0.3 * 8),
+    "odd_aspect_ratio": (IMAGE_CHECKS["aspect"], 1 / 0.35),
+    "odd_size": (IMAGE_CHECKS["odd_size"], 2.0),
+    "grayscale": (IMAGE_CHECKS["greyscale"], 0.01),
 }
 """Our check and threshold for each of cleanvision's issue types."""
+
+PRESET: Checks = {
+    issue: (CLEANVISION_CHECKS[issue], CLEANVISION_CHECKS[issue].flag or float(threshold))
+    for issue, threshold in CLEANVISION["cleanvision"].items()
+}
 
 REPEATS = 3
 
@@ -61,10 +71,12 @@ def main() -> None:
         speeds["cleanvision"].append(len(theirs["rows"]) / theirs["cpu_seconds"])
         speeds["ours"].append(_ours(home / "files" / "real", home / "work")[1])
     ours, _ = _ours(home / "files", home / "work")
+    theirs = _cleanvision(python, home / "files")
     figures: dict[str, Any] = {
         "images_per_cpu_second": {name: round(median(found), 1) for name, found in speeds.items()},
         "pictures": len(ours),
-        "verdicts": _compared(ours, _cleanvision(python, home / "files")["rows"]),
+        "verdicts": _compared(OWN, ours, theirs["rows"]),
+        "verdicts_of_the_preset": _compared(PRESET, ours, theirs["rows"]),
         "text": _text(sorted((home / "files" / "real").glob("*.jpg"))),
     }
     keep_result("curation_filters", "python -m tests.benchmarks.curation_filters", figures)
@@ -87,8 +99,9 @@ def _ours(folder: Path, work: Path) -> tuple[dict[str, dict[str, float]], float]
     spent = time.process_time() - started
     names = dict(zip(*images.table(["image_id", "url"]).to_pydict().values(), strict=True))
     rows = ds.dataset(sorted(map(str, work.glob("part-*.parquet")))).to_table().to_pylist()
-    for row, odd in zip(rows, odd_size_scores(np.array([row["area"] for row in rows])), strict=True):
-        row["odd_size"] = odd
+    areas = np.array([row["area"] for row in rows])
+    for row, odd, usual in zip(rows, odd_size_scores(areas), size_scores(areas), strict=True):
+        row |= {"odd_size": odd, CLEANVISION_CHECKS["odd_size"].score: usual}
     return {names[row["image_id"]].removeprefix("file:///pool/"): row for row in rows}, len(rows) / spent
 
 
@@ -100,12 +113,12 @@ def _cleanvision(python: Path, folder: Path) -> dict[str, Any]:
     return json.loads(out.read_text())
 
 
-def _compared(ours: dict[str, dict[str, float]], theirs: dict[str, Any]) -> dict[str, Any]:
+def _compared(checks: Checks, ours: dict[str, dict[str, float]], theirs: dict[str, Any]) -> dict[str, Any]:
     names = sorted(set(ours) & set(theirs))
     found = {}
-    for issue, (check, threshold) in THRESHOLDS.items():
-        scores = np.array([np.nan if ours[name][check] is None else ours[name][check] for name in names])
-        mine = IMAGE_CHECKS[check].against(scores, threshold)
+    for issue, (check, threshold) in checks.items():
+        scores = np.array([ours[name][check.score] for name in names], np.float64)
+        mine = check.against(scores, threshold)
         other = np.array([theirs[name][issue][1] for name in names])
         planted = np.array([name.startswith(f"{issue}/") for name in names])
         real = np.array([name.startswith("real/") for name in names])

@@ -17,15 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.candidates import Prints, find_pairs
+from curation.candidates import Prints, find_pairs, near_codes, pdq_bits
 from curation.components import connected_components
 from curation.decoding import decode
-from curation.dihedral import dihedral_pairs
 from curation.duplicates import with_exact
 from curation.embedders import Embedder
 from curation.fingerprints import Fingerprint, fingerprint
 from curation.neighbours import hamming_pairs, similarity_pairs
-from curation.pdq import MATCH_RADIUS, USABLE_QUALITY
+from curation.pdq import FORMS, MATCH_RADIUS, USABLE_QUALITY
 from curation.row_blocks import Rows
 from stages.dedup import DedupParams
 from stages.dedup.limits import limits_of, pool_reach
@@ -135,13 +134,22 @@ def _inside(labels: NDArray[np.int64]) -> Found:
 def _scored(prints: Prints) -> dict[str, Scored]:
     rows = np.flatnonzero(prints.usable)
     upright_i, upright_j, bits = hamming_pairs(prints.pdq[rows, 0], MATCH_RADIUS)
-    turned = dihedral_pairs(prints.pdq, np.where(prints.usable, USABLE_QUALITY, -1))
     return {
         "phash": hamming_pairs(prints.phash, 16),
         "pdq": (rows[upright_i], rows[upright_j], bits),
-        "pdq, 8 forms": (turned.i, turned.j, turned.bits),
+        "pdq, 8 forms": _turned(prints, rows),
         "k-NN graph": _graph(prints.vectors),
     }
+
+
+def _turned(prints: Prints, rows: NDArray[np.int64]) -> Scored:
+    """Pairs of which the earlier is near a turned or mirrored form of the later one, or near it as it is."""
+    keys = [np.empty(0, np.int64)]
+    for form in range(len(FORMS)):
+        for j, i in near_codes(prints.pdq[:, form], rows, rows, MATCH_RADIUS, prints.pdq[:, 0]):
+            keys.append(i[i < j] * len(prints) + j[i < j])
+    i, j = np.divmod(np.unique(np.concatenate(keys)), max(1, len(prints)))
+    return i, j, pdq_bits(prints, i, prints, j, turned=True)
 
 
 def _graph(vectors: Rows) -> Scored:

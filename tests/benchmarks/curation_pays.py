@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.api import Options, Pipeline, Run
-from pipelines.compare import comparison_spec, parse_selections
+from pipelines.compare import comparison_spec
+from pipelines.compare_axes import parse_selections
 from tests.benchmarks.curation_pays_pool import COPIES, IMBALANCE, VIRAL, write_pool
 from tests.benchmarks.peers import ENVIRONMENTS, keep_result
 
@@ -72,7 +73,7 @@ def specification(folder: Path, steps: int) -> dict[str, Any]:
                 "steps": steps,
                 "batch": BATCH,
             },
-            "evaluate": {},
+            "evaluate": {"protocol": "curatrain-v1"},
         },
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _BLOCK = 1 << 16
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
 
 def planted(count: int = 50_000, width: int = 512, pairs: int = 10_000) -> NDArray[np.float32]:
@@ -56,8 +57,7 @@ def spent() -> dict[str, float]:
 def in_own_process(module: str, *arguments: str) -> dict[str, Any]:
     """What `python -m module arguments` prints, as JSON, on its last line; one thread, which none waits for."""
     command = [sys.executable, "-m", module, *arguments]
-    environment = {**os.environ, **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **ONE_THREAD})
     if done.returncode:
         raise RuntimeError(f"{module} {' '.join(arguments)}: {done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sklearn.cluster import KMeans as SklearnKMeans
 from sklearn.datasets import load_digits
 
-from curation.kmeans import assign, kmeans
+from curation.assignment import assign
+from curation.kmeans import kmeans
 
 
 @pytest.fixture(scope="module")

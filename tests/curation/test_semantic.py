@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curation.prototypes import cluster_by_id, d4, prototypical_rows
+from curation.prototypes import cluster_by_id, prototypical_rows
 from curation.row_blocks import unit_rows
 from curation.sampling import id_keys
 from curation.semantic import semantic_pairs
@@ -125,31 +125,22 @@ def test_what_cannot_be_asked_is_refused():
         semantic_pairs(angles(0), ["a"], np.zeros(1, int), angles(0), widest=3)
 
 
-def test_d4_drops_duplicates_then_the_most_prototypical():
+def test_the_most_prototypical_of_the_rows_inside_are_those_nearest_to_their_new_centroid():
     rng = np.random.default_rng(1)
-    vectors = rng.normal(size=(200, 8))
-    vectors[100:150] = vectors[:50] * 2
-    ids = [f"{row:03d}" for row in rng.permutation(200)]
-    found = d4(vectors, ids, clusters=4, epsilon=1e-4, prototypical=0.2, seed=0, iterations=10)
-    assert found.duplicate.sum() == 50 and (found.duplicate[:50] ^ found.duplicate[100:150]).all()
-    assert found.prototypical.sum() == 30 and found.kept.sum() == 120
-    left = found.cosine[~found.duplicate]
-    assert (
-        found.cosine[found.prototypical].min() >= np.sort(left)[-30] and np.isnan(found.cosine[found.duplicate]).all()
-    )
-    shuffled = rng.permutation(200)
-    again = d4(
-        vectors[shuffled],
-        [ids[row] for row in shuffled],
-        clusters=4,
-        epsilon=1e-4,
-        prototypical=0.2,
-        seed=0,
-        iterations=10,
-    )
-    assert np.array_equal(found.kept[shuffled], again.kept)
+    vectors, ids = rng.normal(size=(200, 8)), [f"{row:03d}" for row in rng.permutation(200)]
+    inside = np.arange(200) < 150
+    settings = {"clusters": 4, "share": 0.2, "seed": 0, "iterations": 10}
+    gone, cosine = prototypical_rows(vectors, ids, inside, **settings)
+    assert gone.sum() == 30 and not gone[~inside].any() and np.isnan(cosine[~inside]).all()
+    assert cosine[gone].min() >= np.sort(cosine[inside])[-30]
+    centroids = cluster_by_id(vectors[inside], [ids[row] for row in range(150)], 4, seed=0, iterations=10).centroids
+    units = vectors[inside] / np.linalg.norm(vectors[inside], axis=1, keepdims=True)
+    assert cosine[inside] == pytest.approx((units @ centroids.T).max(axis=1), abs=1e-5)
+    mixed = rng.permutation(200)
+    again, _ = prototypical_rows(vectors[mixed], [ids[row] for row in mixed], inside[mixed], **settings)
+    assert np.array_equal(gone[mixed], again)
     with pytest.raises(ValueError, match="prototypical"):
-        d4(vectors, ids, clusters=4, epsilon=0.1, prototypical=1, seed=0)
+        prototypical_rows(vectors, ids, inside, clusters=4, share=1, seed=0)
 
 
 def test_clusters_are_spherical_and_follow_the_ids():

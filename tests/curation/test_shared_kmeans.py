@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from curation import kmeans as local
+from curation import lloyd
 from curation.hierarchy import hierarchical_kmeans
 from curation.kmeans import kmeans
 from curation.shared_kmeans import SharedClustering
@@ -16,7 +16,7 @@ def rows():
 
 @pytest.mark.parametrize("spherical", [False, True])
 def test_parts_on_workers_give_the_bits_of_one_process(rows, tmp_path, monkeypatch, spherical):
-    monkeypatch.setattr(local, "PART_ROWS", 150)
+    monkeypatch.setattr(lloyd, "PART_ROWS", 150)
     points = in_files(rows, tmp_path, size=400, unit=spherical)
     here = kmeans(points[:], 9, seed=1, iterations=8, spherical=spherical)
     there = SharedClustering(backwards, tmp_path / "work", 150).kmeans(
@@ -37,7 +37,7 @@ def test_other_parts_change_the_last_bits_alone(rows, tmp_path):
 
 @pytest.mark.parametrize("coarse", [0, 5])
 def test_a_tree_by_workers_is_the_tree_of_one_process(rows, tmp_path, monkeypatch, coarse):
-    monkeypatch.setattr(local, "PART_ROWS", 150)
+    monkeypatch.setattr(lloyd, "PART_ROWS", 150)
     points = in_files(rows, tmp_path, size=300, unit=True)
     settings = {"seed": 3, "rounds": 2, "iterations": 6, "coarse": coarse, "spherical": True}
     here = hierarchical_kmeans(points[:], [40, 12, 3], **settings)

@@ -72,7 +72,7 @@ def test_workers_on_files_find_what_one_process_finds(artifact, tmp_path, contex
     from pipelines.executors.ray_compute import RayCompute
 
     monkeypatch.setattr("stages.large_pools.PART_ROWS", 500)
-    monkeypatch.setattr("curation.kmeans.PART_ROWS", 500)
+    monkeypatch.setattr("curation.lloyd.PART_ROWS", 500)
     ids, rows = read_vectors(artifact)
     files = pool_vectors(artifact, ids, tmp_path, 0).rows
     links, recall = pool_links(context(), rows, 0.8, 8, SearchParams())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -68,5 +69,8 @@ def test_every_scaled_preset_runs_on_a_small_pool(name, tmp_path):
     trained = sum(row["role"] == "train" for row in rows) - joined
     assert joined == (12 if name in ("dinov2", "dinov3", "simcore") else 0)
     assert 0 < trained <= math.ceil(target * pool)
-    if name in ("semdedup", "random", "dinov3"):
+    if name in ("semdedup", "d4", "random", "dinov3"):
         assert trained == round(target * pool)
+    if name == "d4":
+        reasons = Counter(row["reason"] for row in rows)
+        assert reasons["prototype"] == round(0.15 * pool) and reasons["semantic"] == round(0.25 * pool)

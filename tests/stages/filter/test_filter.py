@@ -205,3 +205,15 @@ def test_json_round_trip_of_the_resolved_parameters():
         assert FilterParams.model_validate(json.loads(params.model_dump_json())) == params
         assert params.captions.min_words == 5
     assert np.isclose(FilterParams.model_validate({"preset": "strict", "aspect": 7}).aspect, 7)
+
+
+def test_the_preset_of_cleanvision_names_its_issues_and_takes_the_scores_of_an_earlier_run(images, quality, tmp_path):
+    found = artifact_of(Filter, {"preset": "cleanvision"}, tmp_path, {"images": images}, earlier=[quality])
+    assert found.manifest["metrics"]["reused_rows"] == images.table(["image_id"]).num_rows
+    reasons = reasons_by_name(images, found)
+    assert {"cleanvision_dark"} <= set(reasons["dark"])
+    assert "cleanvision_light" in reasons["bright"]
+    assert "cleanvision_odd_aspect_ratio" in reasons["aspect"]
+    assert all(reason.startswith("cleanvision_") for row in reasons.values() for reason in row)
+    own = FilterParams.model_validate({"preset": "cleanvision", "cleanvision": {"grayscale": False}}).cleanvision
+    assert (own.grayscale, own.blurry) == (False, 0.29)

@@ -52,7 +52,14 @@ def split_clusters(points: Rows, split: Split, first: int, last: int, *, iterati
         if not len(members):
             continue
         quota, seed = int(split.quotas[cluster]), int(split.seeds[cluster])
-        found = kmeans(take(points, members), quota, seed=seed, iterations=iterations, spherical=spherical)
+        found = kmeans(
+            take(points, members),
+            quota,
+            seed=seed,
+            iterations=iterations,
+            spherical=spherical,
+            relocation=False,
+        )
         centroids.append(found.centroids)
         labels.append(found.labels + offset)
         distances.append(found.distances)

@@ -38,7 +38,7 @@ class Clustering(Protocol):
     """Where the work is done; every way gives the same bits."""
 
     def kmeans(self, points: Rows, clusters: int, *, seed: int, iterations: int, spherical: bool) -> KMeans:
-        """As `curation.kmeans.kmeans`."""
+        """As `curation.kmeans.kmeans` without relocation: centres are to follow the support, not where it is dense."""
 
     def assign(self, points: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As `curation.assignment.assign`."""
@@ -54,7 +54,7 @@ class LocalClustering:
     """Everything in this process."""
 
     def kmeans(self, points: Rows, clusters: int, *, seed: int, iterations: int, spherical: bool) -> KMeans:
-        return kmeans(points, clusters, seed=seed, iterations=iterations, spherical=spherical)
+        return kmeans(points, clusters, seed=seed, iterations=iterations, spherical=spherical, relocation=False)
 
     def assign(self, points: Rows, centroids: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         return assign(points, centroids)

@@ -34,6 +34,7 @@ def kmeans(
     seed: int,
     iterations: int = 50,
     spherical: bool = False,
+    relocation: bool = True,
     parts: Parts | None = None,
 ) -> KMeans:
     """Cluster (N, d) points into `clusters` groups, deterministic for a seed and an order of rows.
@@ -41,6 +42,8 @@ def kmeans(
     points: an array, or one mapped from a file: rows are read block by block.
     iterations: Lloyd iterations; it ends earlier only at a fixed point, where the rest would change nothing.
     spherical: centroids are scaled to length 1 (cosine k-means; pass unit rows).
+    relocation: move centres that hardly pay, up to 1,024 of them (`curation.relocation`): a lower potential, which
+    follows where the points are dense.
     parts: the same points where other workers hold them (`curation.shared_kmeans`); the result is the same.
     An empty cluster keeps its centroid. Raises ValueError unless 1 <= clusters <= N.
     """
@@ -50,7 +53,7 @@ def kmeans(
     rng = np.random.default_rng(seed)
     sample = sample_rows(points, clusters, rng)
     centroids = spread_centres(sample, clusters, rng)
-    if clusters <= GREEDY:
+    if relocation and clusters <= GREEDY:
         centroids = relocate(sample, centroids, rng, spherical=spherical)
     centroids = lloyd(parts, centroids, iterations=iterations, spherical=spherical)
     return KMeans(centroids, *parts.assign(centroids))

@@ -40,7 +40,15 @@ class SharedClustering:
 
     def kmeans(self, points: Rows, clusters: int, *, seed: int, iterations: int, spherical: bool) -> KMeans:
         parts = self._parts(points) if isinstance(points, RowFiles) else None
-        found = kmeans(points, clusters, seed=seed, iterations=iterations, spherical=spherical, parts=parts)
+        found = kmeans(
+            points,
+            clusters,
+            seed=seed,
+            iterations=iterations,
+            spherical=spherical,
+            relocation=False,
+            parts=parts,
+        )
         if parts is not None:
             shutil.rmtree(parts.folder)
         return found

@@ -29,8 +29,9 @@ class Feed:
 
     augment_on: "loader" makes views on the CPU on the thread that waits for decoding, so that the training only
     copies them; "device" copies decoded canvases and makes views where the training runs. May be changed between
-    steps; on a CPU both give the same bits. waited: seconds that the training has waited for data. duplicates: (N,)
-    numbers of the rows' duplicate groups, for objectives that ask for them.
+    steps; on a CPU both give the same bits. across_epochs: whether the first step of an epoch is prepared before the
+    last one of the epoch before has ended, which new row weights forbid. waited: seconds that the training has waited
+    for data. duplicates: (N,) numbers of the rows' duplicate groups, for objectives that ask for them.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Feed:
     ) -> None:
         self.loader = loader
         self.augment_on: AugmentOn = "device"
+        self.across_epochs = True
         self.waited = 0.0
         self._plan = plan
         self._duplicates = duplicates
@@ -75,8 +77,12 @@ class Feed:
         following = self._next
         if following is None or following[:2] != (step, self.augment_on):
             following = self._submit(step)
-        self._next = self._submit(step + 1) if step + 1 < self._plan.steps else None
+        self._next = self._submit(step + 1) if self._settled(step + 1) else None
         return following[2].result()
+
+    def _settled(self, step: int) -> bool:
+        """Whether it is known by now which rows the next step will hold."""
+        return step < self._plan.steps and (self.across_epochs or self.epoch(step) == self.epoch(step - 1))
 
     def _submit(self, step: int) -> tuple[int, AugmentOn, Future[list[Copied]]]:
         return step, self.augment_on, self._thread.submit(self._prepare, step, self.augment_on)

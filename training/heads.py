@@ -8,9 +8,9 @@ from typing import Literal
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from training.decoder_block import DecoderBlock
 from training.prototypes import Prototypes
 
 
@@ -85,7 +85,7 @@ class DINOHead(nn.Module):
 
 
 class MAEDecoder(nn.Module):
-    """A narrow transformer that sees encoded visible tokens, puts mask tokens in the gaps and predicts all patches.
+    """A narrow transformer that sees encoded visible tokens, has mask tokens for the others, and predicts those.
 
     From He et al., 2021, arXiv:2111.06377: fixed sine-cosine positions, as many outputs as a patch has values.
     """
@@ -105,22 +105,31 @@ class MAEDecoder(nn.Module):
             raise ValueError(f"decoder.heads: {config.heads} does not divide decoder.dim {config.dim}")
         self.embed = nn.Linear(token_dim, config.dim)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, config.dim))
-        self.blocks = nn.Sequential(*[Block(config.dim, config.heads, qkv_bias=True) for _ in range(config.depth)])
+        self.blocks = nn.Sequential(
+            *[DecoderBlock(config.dim, config.heads, qkv_bias=True) for _ in range(config.depth)]
+        )
         self.norm = nn.LayerNorm(config.dim)
         self.predict = nn.Linear(config.dim, outputs)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, prefix: Tensor | None, visible: Tensor, keep: Tensor, grid: tuple[int, int]) -> Tensor:
-        """(B, N, outputs) for all patches from (B, K, token_dim) visible ones, whose patch indices are `keep`."""
-        tokens = self.embed(visible)
-        B, _, D = tokens.shape
-        full = self.mask_token.to(tokens.dtype).expand(B, grid[0] * grid[1], D)
-        full = full.scatter(1, keep.unsqueeze(-1).expand(-1, -1, D), tokens)
-        full = full + sine_cosine_positions(grid, D).to(full.device, full.dtype)
+    def forward(
+        self, prefix: Tensor | None, visible: Tensor, keep: Tensor, hidden: Tensor, grid: tuple[int, int]
+    ) -> Tensor:
+        """(B, M, outputs) for the patches `hidden` (B, M).
+
+        visible: (B, K, token_dim) features of the patches `keep` (B, K). prefix: (B, P, token_dim) tokens without a
+        place, such as a class token.
+        """
+        seen = self.embed(visible)
+        places = sine_cosine_positions(grid, seen.shape[-1]).to(seen.device, seen.dtype)
+        seen = seen + places[keep]
         if prefix is not None:
-            full = torch.cat([self.embed(prefix), full], dim=1)
-        decoded = self.norm(self.blocks(full))[:, -grid[0] * grid[1] :]
-        return self.predict(decoded)
+            seen = torch.cat([self.embed(prefix), seen], dim=1)
+        x = torch.cat([seen, self.mask_token.to(seen.dtype) + places[hidden]], dim=1)
+        *blocks, last = self.blocks
+        for block in blocks:
+            x = block(x)
+        return self.predict(self.norm(last(x, hidden.shape[1])))
 
 
 def sine_cosine_positions(grid: tuple[int, int], dim: int) -> Tensor:

@@ -70,7 +70,7 @@ class Loader:
         self.undecodable: dict[int, str] = {}
         self._weights: dict[int, Weights] = {}
         self._populations: dict[int, Population] = {}
-        self._newest_epoch = -1
+        self._epoch = -1
         self._cache = _Cache(min(len(reader), cache_bytes // (3 * canvas_size**2)), canvas_size)
         self._memory = CanvasMemory((global_batch // world, canvas_size, canvas_size, 3), pinned)
         self._threads = max(1, threads)
@@ -89,7 +89,7 @@ class Loader:
             for number in wanted:
                 if number not in self._coming:
                     self._coming[number] = self._begin(number)
-            self._newest_epoch = max(self._newest_epoch, self.epoch(step))
+            self._epoch = self.epoch(step)
             coming = self._coming.pop(step)
         batch, undecodable = coming.result()
         self.undecodable.update(undecodable)
@@ -103,15 +103,15 @@ class Loader:
         """From this epoch on, draw by these row weights (N,) instead of those that the sampling names.
 
         Shares of sources and homogeneous batches stay. Every rank has to set the same.
-        Raises ValueError where a batch of that epoch, or a later one, was asked for already, or the weights do not
-        fit the rows.
+        Raises ValueError where the batch that was asked for last is of that epoch or a later one, or the weights do
+        not fit the rows.
         """
         with self._lock:
-            if epoch <= self._newest_epoch:
-                raise ValueError(f"epoch {epoch} has begun: set weights for epoch {self._newest_epoch + 1} or later")
+            if epoch <= self._epoch:
+                raise ValueError(f"epoch {epoch} has begun: set weights for epoch {self._epoch + 1} or later")
             given = np.array(weights, np.float64)
             self._populations[epoch] = population(self.reader, self.sampling, given)
-            current = self._in_force(max(0, self._newest_epoch))
+            current = self._in_force(max(0, self._epoch))
             self._weights = {e: w for e, w in self._weights.items() if e >= current} | {epoch: given}
             self._forget_coming()
 
@@ -127,7 +127,7 @@ class Loader:
         with self._lock:
             self._weights = {int(epoch): np.asarray(weights) for epoch, weights in state["weights"].items()}
             self.undecodable = {int(row): text for row, text in state["undecodable"].items()}
-            self._populations, self._newest_epoch, self._fetched = {}, -1, 0
+            self._populations, self._epoch, self._fetched = {}, -1, 0
             self._forget_coming()
 
     def close(self) -> None:

@@ -31,6 +31,7 @@ from training.parallel import Parallel, restore, snapshot
 from training.plan import PretrainingPlan
 from training.precision import Precision
 from training.process_group import rank, world
+from training.reweighing import reweigh, reweighs
 from training.schedules import Schedule
 from training.shards import ShardReader
 
@@ -84,6 +85,7 @@ class Training:
         self.loader = assembled_loader(plan, self.reader, self.device)
         duplicates = duplicate_groups(self.reader) if self.objective.spares_duplicates() else None
         self.feed = Feed(self.loader, plan, self.device, duplicates)
+        self.feed.across_epochs = not reweighs(self.objective)
         self.lr = Schedule(**{"warmup_steps": plan.warmup, **plan.lr_schedule, "peak": plan.lr})
         self.weight_decay = Schedule(**{"name": "constant", **plan.weight_decay_schedule, "peak": plan.weight_decay})
         self.optimiser = make_optimiser(
@@ -128,6 +130,8 @@ class Training:
                 collect(done)
                 if history is not None and agreed is not None and "lr" in agreed.latest and self._logged(done):
                     history.line(done, waited=self.feed.waited, **agreed.latest)
+                if not self.feed.across_epochs and done < plan.steps and self.feed.epoch(done) > self.feed.epoch(step):
+                    reweigh(self.objective, self.loader, self.feed.epoch(done))
                 stop = agreed is not None and agreed.stop and done < plan.steps
                 if stop or self._saved(done):
                     self._save(done, agreed)

@@ -27,9 +27,14 @@ def random_keep(
 
 
 def hidden(keep: Tensor, patches: int) -> Tensor:
-    """(B, N) true where a patch is not in `keep`."""
+    """(B, N) true where a patch is not in `keep` (B, K)."""
     mask = torch.ones(len(keep), patches, dtype=torch.bool, device=keep.device)
     return mask.scatter_(1, keep, False)
+
+
+def hidden_indices(keep: Tensor, patches: int) -> Tensor:
+    """(B, N - K) sorted indices of the patches that are not in `keep` (B, K)."""
+    return hidden(keep, patches).nonzero()[:, 1].view(len(keep), -1)
 
 
 def random_units(

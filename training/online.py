@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -43,11 +45,13 @@ class FeatureLook:
         self.labels = [reader.sample(row)["label"] for row in self.rows]
 
     def figures(self, backbone: Backbone, whole: nn.Module, precision: Precision) -> dict[str, float]:
-        """rankme of the pooled features (`training.evaluation.rank`), and knn where there are labels.
+        """rankme of the pooled features (`training.evaluation.rank`), knn where there are labels, and look_seconds,
+        what the look took.
 
         knn: accuracy of the 20 nearest among every other sample for the samples between them. Call on every rank.
         whole: the module that `fully_shard` was called on, if it was. The modules are left as they were.
         """
+        began = time.perf_counter()
         parts: list[tuple[list[int], np.ndarray, list[str | None]] | None] = [None] * world()
         mine = (self.rows, self._features(backbone, whole, precision), self.labels)
         if world() > 1:
@@ -61,7 +65,8 @@ class FeatureLook:
             return {}
         features = np.stack([parts[j][1][i] for _, i, j in seen])  # type: ignore[index]
         labels = [parts[j][2][i] for _, i, j in seen]  # type: ignore[index]
-        return {"rankme": rankme(features), **_accuracy(features, labels)}
+        found = {"rankme": rankme(features), **_accuracy(features, labels)}
+        return found | {"look_seconds": time.perf_counter() - began}
 
     @torch.no_grad()
     def _features(self, backbone: Backbone, whole: nn.Module, precision: Precision) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 LOCAL_SHARE = 3 / 7
@@ -65,6 +65,20 @@ class ViewRecipe:
 
 _NO_DISTORTION = {"flip": 0.0, "jitter": 0.0, "grey": 0.0, "blur": 0.0, "solarise": 0.0}
 
+_SMALL_TRAINING = {"steps": 400, "batch": 128, "lr": 1e-3, "warmup": 0.1, "clip": 3.0}
+SMALL_PAIRS = {
+    "crops": 2,
+    "local_crops": 0,
+    "scale_min": 0.2,
+    "blur": 0.0,
+    "solarise": 0.0,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+}
+"""Views of small pictures: SimCLR's for CIFAR (arXiv:2002.05709, appendix B.9), and no crops of a few pixels."""
+
 NAMED: dict[str, dict[str, Any]] = {
     "paper": {},
     "two_crops": {"crops": 2, "local_crops": 0},
@@ -106,6 +120,19 @@ class ViewNeeds:
             f"{'without' if self.local_crops else 'no'} local crops, because {self.why}; these views have {crops} and "
             f"{local_crops} local ones: leave views as the paper has them, or set views.crops and views.local_crops"
         )
+
+
+@dataclass(frozen=True)
+class SmallRecipe:
+    """What changes against an objective's paper where images, batches and time are few: some thousand images of some
+    tens of pixels, batches of 64 to 256, minutes of a CPU.
+
+    objective: its parameters. training: parameters of the pretrain stage. views: values of the view recipe.
+    """
+
+    objective: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    views: dict[str, Any] = field(default_factory=dict)
 
 
 ANY_VIEWS = ViewNeeds(1, 0, True, "it learns from views")
@@ -188,3 +215,10 @@ def multi_crop(local_crops: int = 8, global_scale: float = 0.32, local_scale: fl
         local_crops=local_crops,
         local_scale_max=local_scale,
     )
+
+
+def small_recipe(
+    objective: dict[str, Any] | None = None, views: dict[str, Any] | None = None, **training: Any
+) -> SmallRecipe:
+    """A small recipe: an objective's own parameters and views, and its training above what all of them share."""
+    return SmallRecipe(objective or {}, {**_SMALL_TRAINING, **training}, views or {})

@@ -6,19 +6,39 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from stages.base import EXECUTION, Input, Resources, Stage, StageContext, StageError, StageParams, StageResult
+from stages.base import (
+    EXECUTION,
+    EXPANDED,
+    Input,
+    Resources,
+    Stage,
+    StageContext,
+    StageError,
+    StageParams,
+    StageResult,
+)
 from stages.pretrain.groups import LrScheduleParams, SamplingParams, ViewParams
 
 
 class PretrainParams(StageParams):
     """What is trained, on what views, how long, and how."""
 
+    preset: Literal["paper", "small"] = Field(
+        "paper",
+        description="Where defaults come from: the objective's paper, or its small recipe (parameters, views, "
+        "training, sizes) that learns from some thousand small images in minutes. What is given goes before it.",
+        json_schema_extra=EXPANDED,
+    )
     objective: dict[str, Any] = Field(
         "simclr",
         validate_default=True,
         description="The objective's name, or a mapping of its name and parameters; `curatrain objectives` lists all.",
     )
-    backbone: str = Field("resnet18", description="Architecture: a timm name, or open_clip:NAME for a vision tower.")
+    backbone: str = Field(
+        "auto",
+        description="Architecture: a timm name, or open_clip:NAME for a vision tower; auto: resnet18, or for "
+        "objectives that hide patches a small vision transformer with patches of an eighth of image_size.",
+    )
     backbone_options: dict[str, bool | int | float | str | list[int]] = Field(
         {},
         description="Further arguments of timm.create_model, such as patch_size or reg_tokens (for open_clip: changes "
@@ -113,14 +133,21 @@ class PretrainParams(StageParams):
     keep_last: int = Field(2, ge=1, description="Newest checkpoints that stay.", json_schema_extra=EXECUTION)
     log_every: int = Field(10, ge=1, description="Steps between lines of the log.", json_schema_extra=EXECUTION)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        from stages.pretrain.presets import with_preset
+
+        return with_preset(given) if isinstance(given, dict) else given
+
     @field_validator("objective", mode="before")
     @classmethod
-    def _full_objective(cls, given: Any) -> dict[str, Any]:
+    def _full_objective(cls, given: Any, info: ValidationInfo) -> dict[str, Any]:
         from training.objectives import catalogue
 
         if not isinstance(given, str | dict):
             raise ValueError("an objective is a name, or a mapping of its name and parameters")
-        return catalogue.resolve(given)
+        return catalogue.resolve(given, small=info.data.get("preset") == "small")
 
     @field_validator("backbone")
     @classmethod
@@ -139,7 +166,9 @@ class PretrainParams(StageParams):
             return views
         name, *terms = catalogue.parts(info.data["objective"])
         changed = {key: value for key, value in views.model_dump().items() if value is not None}
-        full = {**catalogue.describe(name)["views"], **NAMED[changed.pop("recipe", "paper")], **changed}
+        known = catalogue.describe(name)
+        small = known["small"]["views"] if info.data.get("preset") == "small" else {}
+        full = {**known["views"], **small, **NAMED[changed.pop("recipe", "paper")], **changed}
         crops = full["crops"]
         refusals = [ViewNeeds(**catalogue.describe(name)["takes"]).refusal(name, crops, full["local_crops"])]
         for term in terms:  # which gets the first crops that it can take
@@ -151,9 +180,10 @@ class PretrainParams(StageParams):
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
-        from training.backbones.names import is_vit, patch_size
+        from training.backbones.names import check_options, is_vit, patch_size
         from training.objectives import catalogue
 
+        check_options(self.backbone, self.backbone_options)
         if self.steps is not None and self.epochs is not None:
             raise ValueError("give steps or epochs, not both")
         hiding = [n for n in catalogue.parts(self.objective) if catalogue.describe(n)["backbone"] == "vit"]

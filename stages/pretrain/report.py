@@ -1,4 +1,4 @@
-"""Pictures of a training: its curves, and the views that its objective sees."""
+"""The course of a training as a picture."""
 
 from __future__ import annotations
 
@@ -7,63 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from matplotlib.figure import Figure
-from PIL import Image
-
-from training.decoding import WHITE, Canvas, UndecodableError, canvas
-from training.plan import PretrainingPlan
-from training.recipes import ViewRecipe
-from training.shards import ShardReader
-from training.views import make_views
-
-_SHOWN = 8
-_EPOCHS = 3
-_CELL = 64
-_GAP = 4
-
-
-def draw_views(path: Path, reader: ShardReader, plan: PretrainingPlan) -> None:
-    """One line a sample: the picture (squeezed to a square), then its crops of the first epochs."""
-    rows, canvases = _first_decodable(reader, plan.canvas_size)
-    if not rows:
-        return
-    pixels = torch.from_numpy(np.stack([c.pixels for c in canvases]))
-    columns = [pixels]
-    for epoch in range(_EPOCHS):
-        views = make_views(
-            pixels,
-            np.array([c.aspect for c in canvases]),
-            np.array(rows),
-            ViewRecipe(**plan.views),
-            size=plan.image_size,
-            mean=(0.0, 0.0, 0.0),
-            std=(1.0, 1.0, 1.0),
-            seed=plan.seed,
-            epoch=epoch,
-        )
-        columns += [(view * 255).round().to(torch.uint8) for group in views.groups for view in group.split(len(rows))]
-    sheet = Image.new("RGB", (len(columns) * (_CELL + _GAP), len(rows) * (_CELL + _GAP)), WHITE)
-    for x, column in enumerate(columns):
-        for y, picture in enumerate(column):
-            tile = Image.fromarray(picture.permute(1, 2, 0).contiguous().numpy())
-            sheet.paste(tile.resize((_CELL, _CELL)), (x * (_CELL + _GAP), y * (_CELL + _GAP)))
-    sheet.save(path)
-
-
-def _first_decodable(reader: ShardReader, size: int) -> tuple[list[int], list[Canvas]]:
-    rows: list[int] = []
-    canvases: list[Canvas] = []
-    for row in range(min(len(reader), 4 * _SHOWN)):
-        try:
-            canvases.append(canvas(*reader.encoded(row), size))
-            rows.append(row)
-        except UndecodableError:
-            continue
-        if len(rows) == _SHOWN:
-            break
-    return rows, canvases
 
 
 def draw_curves(path: Path, lines: Sequence[dict[str, Any]]) -> None:

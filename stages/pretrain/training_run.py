@@ -11,7 +11,9 @@ from typing import Any
 from stages.base import StageContext, StageError, StageResult
 from stages.pretrain import PretrainParams
 from stages.pretrain.planning import make_plan
-from stages.pretrain.report import draw_curves, draw_views
+from stages.pretrain.report import draw_curves
+from stages.pretrain.training_page import training_page
+from stages.pretrain.views_page import views_page
 from stages.tables import files_digest
 from training.collapse import REMEDIES
 from training.history import HISTORY, read_history
@@ -30,7 +32,7 @@ def train_backbone(ctx: StageContext[PretrainParams]) -> StageResult:
     workers, *fewer = _worker_counts(ctx.params, gpus)
     plan = make_plan(ctx, reader, workers, use_gpu=gpus > 0)
     ctx.note(_where(workers, gpus, plan))
-    draw_views(ctx.report / "views.png", reader, plan)
+    (ctx.report / "views.html").write_text(views_page(reader, plan), encoding="utf-8")
     for name in (FAILURE, FACTS):
         (ctx.work / name).unlink(missing_ok=True)
     watch = _Watch(ctx, plan)
@@ -132,6 +134,7 @@ def _finish(ctx: StageContext[PretrainParams], plan: PretrainingPlan, rows: int,
     if undecodable:
         ctx.note(f"{len(undecodable)} samples could not be decoded and were replaced (see config.json)")
     left_out = read_history(ctx.work / NONFINITE)
+    (ctx.report / "training.html").write_text(training_page(plan, lines, left_out), encoding="utf-8")
     if left_out:
         steps = ", ".join(str(entry["step"]) for entry in left_out)
         ctx.note(f"losses or gradients were not finite at step {steps}, which was left out: see {NONFINITE}")

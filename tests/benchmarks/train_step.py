@@ -1,6 +1,7 @@
 """Our training loop against lightly's and stable-pretraining's: CPU-seconds of a step, with and without loading.
 
 Run: python -m tests.benchmarks.train_step [--objectives simclr byol mae] [--parts step loading ladder] [--rounds 8]
+[--models small middle]
 
 Every loop is a process with one compute thread and gets the same model, heads, batch and optimiser. They take turns
 of a few steps, and figures are medians over the rounds of CPU-seconds; ratios are medians of each round's ratio.
@@ -99,6 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objectives", nargs="+", default=["simclr", "byol", "mae"], choices=sorted(SMALL))
     parser.add_argument("--parts", nargs="+", default=["step", "loading", "ladder"])
+    parser.add_argument("--models", nargs="+", default=["small", "middle"], help="sizes that steps are taken with")
     parser.add_argument("--rounds", type=int, default=8)
     wanted = parser.parse_args()
     python = peer_python("training-loops", PEERS)
@@ -109,7 +111,7 @@ def main() -> None:
             for label, models in (("small", SMALL), ("middle", MIDDLE)):
                 backbone, options, steps = models[objective]
                 tensors = Workload(objective, backbone, options, 32, BATCH, steps, None, str(shards), 64)
-                if "step" in wanted.parts:
+                if "step" in wanted.parts and label in wanted.models:
                     results[f"{objective}, {label}: step"] = step(tensors, python, wanted.rounds, Path(folder))
             backbone, options, _ = SMALL[objective]
             side = {"img_size": LOADING_SIDE, "patch_size": 8} if "img_size" in options else {}

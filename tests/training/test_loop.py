@@ -178,6 +178,7 @@ def test_a_look_at_the_features_changes_nothing_and_picks_the_best(tmp_path: Pat
     ranks = {step: line["rankme"] for step, line in lines.items() if "rankme" in line}
     assert sorted(ranks) == [2, 4, 6, 8]
     assert all(0 <= lines[step]["knn"] <= 1 and 1 <= ranks[step] <= ROWS for step in ranks)
+    assert all(lines[step]["look_seconds"] > 0 for step in ranks)
     best = json.loads((tmp_path / "looked" / "best" / "config.json").read_text())
     assert best["finished_steps"] == max(sorted(ranks), key=lambda step: ranks[step])
     if best["finished_steps"] == 8:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.masks import hidden, mask_counts, random_keep, random_units
+from training.masks import hidden, hidden_indices, mask_counts, random_keep, random_units
 
 
 @settings(max_examples=50, deadline=None)
@@ -17,6 +17,8 @@ def test_counts_are_exact(patches: int, ratio: float, rows: int) -> None:
     assert keep.shape[1] >= 1
     assert abs(keep.shape[1] - patches * (1 - ratio)) <= 1
     assert torch.equal(mask.sum(1), torch.full((rows,), patches - keep.shape[1]))
+    places = hidden_indices(keep, patches)
+    assert [row.tolist() for row in places] == [row.nonzero().flatten().tolist() for row in mask]
 
 
 @pytest.mark.parametrize(("patches", "kept"), [(196, 49), (64, 16), (256, 64)])

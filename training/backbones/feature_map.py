@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from training.backbones.interface import Backbone, Tokens
+from training.backbones.padding_taps import skip_padding_taps
 
 
 class FeatureMapBackbone(Backbone):
@@ -21,6 +22,7 @@ class FeatureMapBackbone(Backbone):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        skip_padding_taps(model)
         self.dim = int(model.head_hidden_size)
         self.token_dim = int(model.num_features)
         self.patch = int(model.feature_info[-1]["reduction"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
 import functools
 import importlib.util
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 OPEN_CLIP = "open_clip:"
 _REGISTERED = re.compile(r"^@register_model\s*\ndef (\w+)\(", re.MULTILINE)
+_CLASSES = {"resnet": "ResNet", "vision_transformer": "VisionTransformer"}
 _VIT_MODULES = {"vision_transformer", "deit", "eva"}
 
 
@@ -64,6 +67,33 @@ def patch_size(name: str) -> int:
 def family(name: str) -> str:
     """timm's module that defines an architecture, such as "vision_transformer"; "" where it isn't known."""
     return _module_of().get(name.split(".")[0], "")
+
+
+@functools.cache
+def _arguments(name: str) -> frozenset[str]:
+    """Arguments of the class that timm builds an architecture by; empty where that is not known."""
+    module = family(name)
+    builder, folder = _CLASSES.get(module), _folder("timm")
+    if builder is None or folder is None:
+        return frozenset()
+    for node in ast.parse((folder / "models" / f"{module}.py").read_text()).body:
+        if isinstance(node, ast.ClassDef) and node.name == builder:
+            [init] = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == "__init__"]
+            return frozenset(a.arg for a in [*init.args.args, *init.args.kwonlyargs])
+    return frozenset()
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raises ValueError with what is taken, where timm's class of this architecture does not know an option.
+
+    Architectures whose class is not known here pass.
+    """
+    known = _arguments(name) - {"self", "block", "layers", "num_classes"}
+    strange = [option for option in options if known and option not in known and not option.startswith("token_boost")]
+    if strange:
+        near = difflib.get_close_matches(strange[0], sorted(known), n=3, cutoff=0.6)
+        hint = f"did you mean {', '.join(near)}?" if near else f"it takes {', '.join(sorted(known))}"
+        raise ValueError(f"backbone_options.{strange[0]} does not fit backbone '{name}'; {hint}")
 
 
 def check_name(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,3 +33,8 @@ def koleo(features: Tensor, over_ranks: bool = True) -> Tensor:
         nearest = similarity.scatter(1, own, -2.0).argmax(dim=1)
     distances = F.pairwise_distance(features, everything[nearest], eps=_EPS)
     return -(distances + _EPS).log().mean()
+
+
+def koleo_of_views(views: Iterable[Tensor], over_ranks: bool = True) -> Tensor:
+    """The sum over views, each (B, D), of `koleo` within the view: two views of an image are to be neighbours."""
+    return torch.stack([koleo(view, over_ranks) for view in views]).sum()

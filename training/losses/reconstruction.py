@@ -14,9 +14,9 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 
 def normalised_patches(patches: Tensor) -> Tensor:
     """Each patch by its own mean and unbiased variance, which sharpens what is learned (arXiv:2111.06377, 4.1)."""
-    mean = patches.mean(dim=-1, keepdim=True)
-    var = patches.var(dim=-1, keepdim=True)
-    return (patches - mean) / (var + 1e-6).sqrt()
+    centred = patches - patches.mean(dim=-1, keepdim=True)
+    var = centred.square().sum(dim=-1, keepdim=True) / (patches.shape[-1] - 1)  # torch's own var is slow on CPUs
+    return centred / (var + 1e-6).sqrt()
 
 
 def masked_mse(predicted: Tensor, target: Tensor, mask: Tensor) -> Tensor:

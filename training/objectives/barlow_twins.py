@@ -12,7 +12,7 @@ from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.barlow import barlow_twins
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
 from training.view_pairs import over_pairs
 from training.views import Views
 
@@ -36,6 +36,7 @@ class BarlowTwins(Objective):
     family = "redundancy reduction"
     batch = BatchNeed(128, 2048)
     prefers_balanced = True
+    small = small_recipe({"projection": {"hidden": 512, "out": 512}}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from training.backbones.interface import Backbone
 from training.objectives import catalogue
-from training.recipes import ANY_VIEWS, ViewNeeds, ViewRecipe
+from training.recipes import ANY_VIEWS, SmallRecipe, ViewNeeds, ViewRecipe
 from training.views import Views
 
 
@@ -62,7 +62,7 @@ class Objective(nn.Module):
     takes: which views it can do with. suits: backbones that it works with: "any", or "vit" where it drops or
     masks patch tokens. batch: what it needs. prefers_balanced: whether it carries a hidden prior to clusters of equal
     size, as most that look at a batch's statistics do (Assran et al., 2022, arXiv:2210.07277), so that a curation
-    which balances concepts helps it.
+    which balances concepts helps it. small: what it learns with where images, batches and time are few.
     The docstring's first paragraph is "Title (Authors, year, arXiv:id)."; the second says what it does.
     All state that training must not lose lives in parameters and buffers. What moves in the forward pass (a queue, a
     centre) moves in training mode alone, like a batch norm's statistics.
@@ -76,6 +76,7 @@ class Objective(nn.Module):
     suits: ClassVar[Literal["any", "vit"]] = "any"
     batch: ClassVar[BatchNeed] = BatchNeed(32, 256)
     prefers_balanced: ClassVar[bool] = False
+    small: ClassVar[SmallRecipe] = SmallRecipe()
 
     def __init__(self, backbone: Backbone, config: Any, rows: int = 0) -> None:
         super().__init__()
@@ -113,6 +114,16 @@ class Objective(nn.Module):
     def frozen(self, steps_per_epoch: int) -> dict[str, int]:  # noqa: ARG002
         """First steps in which parameters whose names start with a prefix do not learn, by prefix."""
         return {}
+
+    def row_weights(self, epoch: int) -> Tensor | None:  # noqa: ARG002
+        """(rows,) weights that rows are drawn by from `epoch` on, or None to go on with those in force.
+
+        Asked before each epoch but the first, after the last step of the one before. They stand in place of the
+        selection's weights; shares of sources and homogeneous batches stay. Every rank has to return the same, so what
+        a rank learned of its own rows must be gathered. Checkpoints hold them. What they are computed from belongs in
+        buffers, indexed by `Views.rows`. A plug-in can subclass any objective for this method alone.
+        """
+        return None
 
     def export_backbone(self) -> Backbone:
         """The backbone that this training is for: the trained one, or its teacher where the paper evaluates that."""

@@ -10,7 +10,7 @@ from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.cosine import normalised_mse
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
 from training.teacher import Teacher
 from training.view_pairs import over_targets
 from training.views import Views
@@ -36,6 +36,7 @@ class BYOL(Objective):
     takes = SEVERAL_VIEWS
     family = "self-distillation"
     batch = BatchNeed(256, 4096)
+    small = small_recipe({"momentum": 0.9, "projection": {"hidden": 512}}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from training.objectives.parameters import filled
+from training.objectives.parameters import filled, over
 
 ENTRY_POINTS = "curatrain.objectives"
 _PATH = Path(__file__).with_name("catalogue.json")
@@ -28,8 +28,8 @@ def describe(name: str) -> dict[str, Any]:
     """What is known of an objective.
 
     Keys: name, title, summary, paper, arxiv, family, module, backbone ("any" or "vit"), batch ("least" that it needs
-    and the "paper"'s), prefers_balanced, takes (values of `ViewNeeds`), views (the default recipe's values), schema
-    (JSON schema of its parameters, with defaults).
+    and the "paper"'s), prefers_balanced, takes (values of `ViewNeeds`), views (the default recipe's values), small
+    (values of its `SmallRecipe`), schema (JSON schema of its parameters, with defaults).
     Raises ValueError with the nearest names where there is no such objective.
     """
     if name in _built_in():
@@ -43,9 +43,10 @@ def describe(name: str) -> dict[str, Any]:
     raise ValueError(f"there is no objective '{name}'; {hint}available: {', '.join(names())}")
 
 
-def resolve(spec: str | dict[str, Any]) -> dict[str, Any]:
+def resolve(spec: str | dict[str, Any], small: bool = False) -> dict[str, Any]:
     """The full form of an objective given as "simclr" or as {"name": "simclr", "temperature": 0.2}.
 
+    small: fill in what the objective's small recipe has before its defaults.
     Returns the name with every parameter, defaults filled in. Raises ValueError that lists all mistakes.
     """
     given = {"name": spec} if isinstance(spec, str) else dict(spec)
@@ -55,24 +56,24 @@ def resolve(spec: str | dict[str, Any]) -> dict[str, Any]:
             f"an objective needs its name, such as {{name: {names()[0]}}}; available: {', '.join(names())}"
         )
     schema = describe(name)["schema"]
-    parameters, problems = filled(schema, given)
+    parameters, problems = filled(schema, over(describe(name)["small"]["objective"], given) if small else given)
     if problems:
         raise ValueError(f"objective '{name}': " + "; ".join(problems))
     for key, field in schema.get("properties", {}).items():
         if field.get("objectives"):
             parameters[key] = [
-                _weighted(term, f"objective '{name}': {key}[{i}]") for i, term in enumerate(parameters[key])
+                _weighted(term, f"objective '{name}': {key}[{i}]", small) for i, term in enumerate(parameters[key])
             ]
     return {"name": name, **parameters}
 
 
-def _weighted(term: dict[str, Any], place: str) -> dict[str, Any]:
+def _weighted(term: dict[str, Any], place: str, small: bool) -> dict[str, Any]:
     """The full form of an objective that is a term of another."""
     spec = dict(term)
     weight = spec.pop("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
         raise ValueError(f"{place}.weight: {weight!r} is not a number >= 0")
-    return {**resolve(spec), "weight": float(weight)}
+    return {**resolve(spec, small), "weight": float(weight)}
 
 
 def parts(spec: dict[str, Any]) -> list[str]:

@@ -10,7 +10,7 @@ from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.nt_xent import decoupled_nt_xent
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import SEVERAL_VIEWS, two_crops
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, small_recipe, two_crops
 from training.view_pairs import over_pairs
 from training.views import Views
 
@@ -42,6 +42,7 @@ class DCL(Objective):
     family = "contrastive"
     batch = BatchNeed(32, 256)
     prefers_balanced = True
+    small = small_recipe({"temperature": 0.2, "projection": {"hidden": 512}}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)

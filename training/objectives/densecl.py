@@ -15,7 +15,7 @@ from training.feature_queue import FeatureQueue
 from training.losses.dense_contrast import corresponding_cells, dense_info_nce
 from training.losses.info_nce import info_nce
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import ViewNeeds, two_crops
+from training.recipes import SMALL_PAIRS, ViewNeeds, small_recipe, two_crops
 from training.teacher import Teacher
 from training.views import Views
 
@@ -52,6 +52,7 @@ class DenseCL(Objective):
     family = "contrastive"
     batch = BatchNeed(64, 256)
     prefers_balanced = True
+    small = small_recipe({"queue": 1024, "momentum": 0.9, "hidden": 512}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = self._projector(backbone.dim)

@@ -40,6 +40,7 @@ def described(cls: type[Objective], name: str) -> dict[str, Any]:
         "prefers_balanced": cls.prefers_balanced,
         "takes": asdict(cls.takes),
         "views": cls.views.to_dict(),
+        "small": asdict(cls.small),
         "schema": cls.Config.model_json_schema(),
     }
 

@@ -12,7 +12,7 @@ from torch import nn
 from training.backbones.interface import Backbone
 from training.losses.instance_classes import instance_cross_entropy
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import ViewNeeds, two_crops
+from training.recipes import SMALL_PAIRS, ViewNeeds, small_recipe, two_crops
 from training.views import Views
 
 
@@ -34,6 +34,7 @@ class DIET(Objective):
     takes = ViewNeeds(1, 0, True, "it classifies each crop by itself")
     family = "instance classification"
     batch = BatchNeed(32, 256)
+    small = small_recipe(views={**SMALL_PAIRS, "crops": 1})
 
     def build(self, backbone: Backbone) -> None:
         if not 2 <= self.rows <= self.config.most_rows:

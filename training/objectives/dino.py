@@ -12,9 +12,10 @@ from training.assignments import TeacherAssignments
 from training.backbones.interface import Backbone
 from training.heads import DINOHead
 from training.losses.self_distillation import cross_view_entropy
-from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
+from training.objectives.base import BatchNeed, Losses, Objective, StepState, objective
 from training.prototypes import assignment_figures
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
+from training.spreading import SpreadingConfig
 from training.teacher import Teacher
 from training.views import Views
 
@@ -26,7 +27,7 @@ class DINO(Objective):
     Every crop predicts the assignment to prototypes that a slow moving average of the network makes of a full crop.
     """
 
-    class Config(ObjectiveConfig):
+    class Config(SpreadingConfig):
         student_temperature: float = Field(0.1, gt=0, le=10, description="Softmax temperature of the predictions.")
         momentum: float = Field(
             0.996, ge=0, le=1, description="Momentum of the moving average at first; it rises along a cosine to 1."
@@ -42,6 +43,15 @@ class DINO(Objective):
     family = "self-distillation"
     batch = BatchNeed(64, 1024)
     prefers_balanced = True
+    small = small_recipe(
+        {
+            "momentum": 0.9,
+            "koleo_weight": 0.5,
+            "targets": {"balance": "sinkhorn", "temperature": 0.04},
+            "head": {"hidden": 512, "bottleneck": 64, "prototypes": 1024},
+        },
+        SMALL_PAIRS,
+    )
 
     def build(self, backbone: Backbone) -> None:
         self.head = DINOHead(backbone.dim, self.config.head)
@@ -57,7 +67,8 @@ class DINO(Objective):
         targets = self.targets(self._teacher_logits(batch.crops), state).unflatten(0, (-1, B))
         logits = self.head(features).unflatten(0, (-1, B))
         loss = cross_view_entropy(targets, logits, self.config.student_temperature)
-        return Losses(loss, features, assignment_figures(targets))
+        terms = assignment_figures(targets)
+        return Losses(self.config.spread(loss, terms, features.split(B)[: batch.full_size]), features, terms)
 
     @torch.no_grad()
     def _teacher_logits(self, crops: Tensor) -> Tensor:

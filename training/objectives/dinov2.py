@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from training.assignments import TeacherAssignments
 from training.backbones.interface import Backbone
 from training.heads import DINOHead
-from training.losses.koleo import koleo
+from training.losses.koleo import koleo_of_views
 from training.losses.self_distillation import cross_view_entropy, masked_patch_entropy
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
 from training.patch_masking import BlockMasking, MaskedPatches, masked_patches
 from training.prototypes import assignment_figures
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
 from training.teacher import Teacher
 from training.views import Views
 
@@ -52,6 +52,16 @@ class DINOv2(Objective):
     suits = "vit"
     batch = BatchNeed(128, 2048)
     prefers_balanced = True
+    small = small_recipe(
+        {
+            "momentum": 0.9,
+            "koleo_weight": 0.5,
+            "targets": {"temperature": 0.04},
+            "head": {"hidden": 512, "bottleneck": 64, "prototypes": 1024},
+            "patch_head": {"hidden": 512, "bottleneck": 64, "prototypes": 1024},
+        },
+        SMALL_PAIRS,
+    )
 
     def build(self, backbone: Backbone) -> None:
         self.head = DINOHead(backbone.dim, self.config.head)
@@ -78,9 +88,7 @@ class DINOv2(Objective):
             "patches": masked_patch_entropy(
                 patch_targets, patch_logits, hidden.weights, len(hidden.mask), temperature
             ),
-            "koleo": torch.stack(
-                [koleo(view, self.config.koleo_over_ranks) for view in tokens[0].pooled.split(B)]
-            ).sum(),
+            "koleo": koleo_of_views(tokens[0].pooled.split(B), self.config.koleo_over_ranks),
         }
         weights = {"views": 1.0, "patches": self.config.patch_weight, "koleo": self.config.koleo_weight}
         total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()

@@ -10,10 +10,11 @@ from training.assignments import TeacherAssignments
 from training.backbones.interface import Backbone
 from training.heads import DINOHead
 from training.losses.self_distillation import cross_view_entropy, masked_patch_entropy
-from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
+from training.objectives.base import BatchNeed, Losses, Objective, StepState, objective
 from training.patch_masking import BlockMasking, masked_patches
 from training.prototypes import assignment_figures
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
+from training.spreading import SpreadingConfig
 from training.teacher import Teacher
 from training.views import Views
 
@@ -25,7 +26,7 @@ class IBOT(Objective):
     DINO's loss between views, and the same loss for hidden patches, whose targets the teacher makes of the full view.
     """
 
-    class Config(ObjectiveConfig):
+    class Config(SpreadingConfig):
         student_temperature: float = Field(0.1, gt=0, le=10, description="Softmax temperature of the predictions.")
         momentum: float = Field(
             0.996, ge=0, le=1, description="Momentum of the moving average at first; it rises along a cosine to 1."
@@ -46,6 +47,15 @@ class IBOT(Objective):
     suits = "vit"
     batch = BatchNeed(64, 1024)
     prefers_balanced = True
+    small = small_recipe(
+        {
+            "momentum": 0.9,
+            "koleo_weight": 0.5,
+            "targets": {"balance": "sinkhorn", "temperature": 0.04},
+            "head": {"hidden": 512, "bottleneck": 64, "prototypes": 1024},
+        },
+        SMALL_PAIRS,
+    )
 
     def build(self, backbone: Backbone) -> None:
         if backbone.dim != backbone.token_dim:
@@ -72,7 +82,8 @@ class IBOT(Objective):
             patch_targets.flatten(0, 1)[hidden.places], patch_logits, hidden.weights, len(hidden.mask), temperature
         )
         terms = {"views": between.detach(), "patches": within.detach(), **assignment_figures(targets)}
-        return Losses(between + self.config.patch_weight * within, features, terms)
+        loss = between + self.config.patch_weight * within
+        return Losses(self.config.spread(loss, terms, tokens[0].pooled.split(B)), features, terms)
 
     @torch.no_grad()
     def _targets(self, crops: Tensor, state: StepState) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ from training.jepa_masks import multi_block
 from training.losses.feature_regression import smooth_l1
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
 from training.predictors import BlockPredictor
-from training.recipes import ONE_VIEW, one_crop
+from training.recipes import ONE_VIEW, one_crop, small_recipe
 from training.teacher import Teacher
 from training.views import Views
 
@@ -40,6 +40,7 @@ class IJEPA(Objective):
     family = "predictive"
     suits = "vit"
     batch = BatchNeed(64, 2048)
+    small = small_recipe({"momentum": 0.9, "predictor": {"dim": 64, "depth": 2, "heads": 4}})
 
     def build(self, backbone: Backbone) -> None:
         self.predictor = BlockPredictor(backbone.token_dim, self.config.predictor)

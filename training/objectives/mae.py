@@ -6,10 +6,10 @@ from pydantic import Field
 
 from training.backbones.interface import Backbone
 from training.heads import MAEDecoder
-from training.losses.reconstruction import masked_mse, normalised_patches, patchify
-from training.masks import hidden, random_keep
+from training.losses.reconstruction import normalised_patches, patchify
+from training.masks import hidden_indices, random_keep
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import ONE_VIEW, one_crop
+from training.recipes import ONE_VIEW, one_crop, small_recipe
 from training.views import Views
 
 
@@ -30,18 +30,20 @@ class MAE(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 4096)
+    small = small_recipe({"decoder": {"dim": 64, "depth": 2, "heads": 4}})
 
     def build(self, backbone: Backbone) -> None:
         self.decoder = MAEDecoder(backbone.token_dim, backbone.patch**2 * 3, self.config.decoder)
 
     def forward(self, batch: Views, state: StepState) -> Losses:
         target = patchify(batch.crops, self.backbone.patch)
-        N = target.shape[1]
+        _, N, P = target.shape
         keep = random_keep(batch.rows, N, self.config.mask_ratio, seed=state.seed, epoch=state.epoch)
-        keep = keep.to(batch.crops.device)
+        keep, places = (indices.to(batch.crops.device) for indices in (keep, hidden_indices(keep, N)))
         tokens = self.backbone.tokens(batch.crops, keep=keep)
         prefix = None if tokens.cls is None else tokens.cls.unsqueeze(1)
-        predicted = self.decoder(prefix, tokens.patches, keep, tokens.grid)
+        predicted = self.decoder(prefix, tokens.patches, keep, places, tokens.grid)
+        target = target.gather(1, places.unsqueeze(-1).expand(-1, -1, P))
         if self.config.normalise_target:
             target = normalised_patches(target)
-        return Losses(masked_mse(predicted, target, hidden(keep, N)), tokens.pooled)
+        return Losses((predicted - target).square().mean(), tokens.pooled)

@@ -12,7 +12,7 @@ from training.block_masks import block_masks
 from training.hog import hog_patches
 from training.losses.reconstruction import masked_mse
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import ONE_VIEW, one_crop
+from training.recipes import ONE_VIEW, one_crop, small_recipe
 from training.views import Views
 
 
@@ -34,6 +34,7 @@ class MaskFeat(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 2048)
+    small = small_recipe()
 
     def build(self, backbone: Backbone) -> None:
         if backbone.patch % self.config.cells:

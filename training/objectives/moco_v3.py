@@ -13,7 +13,7 @@ from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.info_nce import info_nce
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
 from training.teacher import Teacher
 from training.view_pairs import over_targets
 from training.views import Views
@@ -52,6 +52,15 @@ class MoCoV3(Objective):
     family = "contrastive"
     batch = BatchNeed(256, 4096)
     prefers_balanced = True
+    small = small_recipe(
+        {
+            "momentum": 0.9,
+            "freeze_patch_embed": False,
+            "projection": {"layers": 2, "hidden": 512},
+            "prediction": {"hidden": 512},
+        },
+        SMALL_PAIRS,
+    )
 
     def build(self, backbone: Backbone) -> None:
         if self.config.prediction.out != self.config.projection.out:

@@ -14,9 +14,10 @@ from training.losses.mean_entropy import mean_entropy
 from training.losses.self_distillation import soft_cross_entropy
 from training.losses.sinkhorn import sinkhorn_knopp
 from training.masks import random_keep
-from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
+from training.objectives.base import BatchNeed, Losses, Objective, StepState, objective
 from training.prototypes import Prototypes, assignment_figures
-from training.recipes import ViewNeeds, multi_crop
+from training.recipes import SMALL_PAIRS, ViewNeeds, multi_crop, small_recipe
+from training.spreading import SpreadingConfig
 from training.teacher import Teacher
 from training.views import Views
 
@@ -28,7 +29,7 @@ class MSN(Objective):
     What is left of a masked view, and small crops, are assigned to the prototypes that the whole first view is near.
     """
 
-    class Config(ObjectiveConfig):
+    class Config(SpreadingConfig):
         mask_ratio: float = Field(
             0.15, ge=0, lt=1, description="Share of the patches that full-size anchors lose; up to 0.7 for large ViTs."
         )
@@ -55,6 +56,10 @@ class MSN(Objective):
     suits = "vit"
     batch = BatchNeed(64, 1024)
     prefers_balanced = True
+    small = small_recipe(
+        {"momentum": 0.9, "koleo_weight": 0.5, "prototypes": 128, "projection": {"hidden": 512, "out": 128}},
+        {**SMALL_PAIRS, "local_crops": 2},
+    )
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)
@@ -72,7 +77,9 @@ class MSN(Objective):
         assigned = soft_cross_entropy(targets.unsqueeze(0), logits, temperature).mean()
         unbalance = mean_entropy((logits.flatten(0, 1) / temperature).softmax(dim=1))
         terms = {**assignment_figures(targets), "mean_entropy": unbalance.detach()}
-        return Losses(assigned + self.config.mean_entropy * unbalance, features, terms)
+        loss = assigned + self.config.mean_entropy * unbalance
+        anchors = features.split(B)[: batch.full_size - 1]
+        return Losses(self.config.spread(loss, terms, anchors), features, terms)
 
     def _anchor_features(self, batch: Views, state: StepState) -> Tensor:
         """Features of all crops but each image's first; what is masked of full-size ones is not computed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from typing import Any
 
 Schema = dict[str, Any]
@@ -29,6 +30,16 @@ def filled(schema: Schema, values: dict[str, Any]) -> tuple[dict[str, Any], list
     problems: list[str] = []
     result = _object(schema, values, schema.get("$defs", {}), "", problems)
     return result, problems
+
+
+def over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` with what it lacks from `below`, in mappings within mappings too."""
+    merged = dict(below)
+    for key, value in above.items():
+        inner = below.get(key)
+        nested = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        merged[key] = over(inner, value) if nested else value  # type: ignore[arg-type]
+    return merged
 
 
 def _object(schema: Schema, values: dict[str, Any], defs: Schema, path: str, problems: list[str]) -> dict[str, Any]:

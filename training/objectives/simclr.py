@@ -11,7 +11,7 @@ from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.nt_xent import nt_xent
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import SEVERAL_VIEWS, two_crops
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, small_recipe, two_crops
 from training.view_pairs import over_pairs
 from training.views import Views
 
@@ -40,6 +40,7 @@ class SimCLR(Objective):
     family = "contrastive"
     batch = BatchNeed(256, 4096)
     prefers_balanced = True
+    small = small_recipe({"temperature": 0.2, "projection": {"hidden": 512}}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)

@@ -10,7 +10,7 @@ from training.backbones.interface import Backbone
 from training.losses.reconstruction import masked_l1, patchify
 from training.masks import random_units
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
-from training.recipes import ONE_VIEW, one_crop
+from training.recipes import ONE_VIEW, one_crop, small_recipe
 from training.views import Views
 
 
@@ -30,6 +30,7 @@ class SimMIM(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 2048)
+    small = small_recipe({"unit": 1})
 
     def build(self, backbone: Backbone) -> None:
         self.mask_token = nn.Parameter(torch.zeros(backbone.token_dim))

@@ -13,10 +13,11 @@ from training.feature_queue import FeatureQueue
 from training.heads import MLPHead
 from training.losses.self_distillation import cross_view_entropy
 from training.losses.sinkhorn import sinkhorn_knopp
-from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
+from training.objectives.base import BatchNeed, Losses, Objective, StepState, objective
 from training.process_group import rank, world
 from training.prototypes import Prototypes, assignment_figures
-from training.recipes import SEVERAL_VIEWS, multi_crop
+from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
+from training.spreading import SpreadingConfig
 from training.views import Views
 
 
@@ -28,7 +29,7 @@ class SwAV(Objective):
     Each view predicts the balanced cluster assignment of the other views; small crops join in.
     """
 
-    class Config(ObjectiveConfig):
+    class Config(SpreadingConfig):
         temperature: float = Field(0.1, gt=0, le=10, description="Softmax temperature of the predictions.")
         epsilon: float = Field(0.05, gt=0, le=10, description="Temperature of the assignments.")
         iterations: int = Field(3, ge=1, le=100, description="Sinkhorn-Knopp iterations.")
@@ -46,6 +47,9 @@ class SwAV(Objective):
     family = "clustering"
     batch = BatchNeed(256, 4096)
     prefers_balanced = True
+    small = small_recipe(
+        {"prototypes": 128, "frozen_epochs": 0, "koleo_weight": 0.5, "projection": {"hidden": 512}}, SMALL_PAIRS
+    )
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)
@@ -64,7 +68,9 @@ class SwAV(Objective):
         logits = self.prototypes(projected)  # (V, B, K)
         codes = torch.stack([self._codes(projected[v], logits[v], v, state) for v in range(batch.full_size)])
         loss = cross_view_entropy(codes, logits, self.config.temperature)
-        return Losses(loss, features, assignment_figures(codes))
+        terms = assignment_figures(codes)
+        full = features.split(len(batch.rows))[: batch.full_size]
+        return Losses(self.config.spread(loss, terms, full), features, terms)
 
     @torch.no_grad()
     def _codes(self, projected: Tensor, logits: Tensor, view: int, state: StepState) -> Tensor:

@@ -11,7 +11,7 @@ from torch import nn
 
 from training.backbones.interface import Backbone
 from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, create, objective
-from training.recipes import ANY_VIEWS, two_crops
+from training.recipes import ANY_VIEWS, SMALL_PAIRS, small_recipe, two_crops
 from training.views import Views
 
 
@@ -35,6 +35,7 @@ class WeightedSum(Objective):
     takes = ANY_VIEWS
     family = "sum"
     batch = BatchNeed(256, 4096)
+    small = small_recipe(views=SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.terms = nn.ModuleDict()

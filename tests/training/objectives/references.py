@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from training.block_masks import block_masks
+from training.heads import sine_cosine_positions
 from training.hog import hog_patches
 from training.jepa_masks import multi_block
 from training.masks import mask_counts, random_keep, random_units
@@ -279,7 +280,13 @@ def mae(objective: Any, views: Views, state: StepState) -> Tensor:
     side = views.crops.shape[-1] // patch
     keep = random_keep(views.rows, side**2, 0.75, seed=state.seed, epoch=state.epoch)
     tokens = objective.backbone.tokens(views.crops, keep=keep)
-    predicted = objective.decoder(tokens.cls.unsqueeze(1), tokens.patches, keep, (side, side))
+    decoder = objective.decoder
+    full = decoder.mask_token.expand(len(keep), side**2, -1).clone()
+    for b, kept in enumerate(keep):
+        full[b, kept] = decoder.embed(tokens.patches[b])
+    full = full + sine_cosine_positions((side, side), full.shape[2])
+    decoded = decoder.blocks(torch.cat([decoder.embed(tokens.cls.unsqueeze(1)), full], dim=1))
+    predicted = decoder.predict(decoder.norm(decoded))[:, 1:]
     hidden = [(b, n) for b in range(len(keep)) for n in range(side**2) if n not in keep[b]]
     return mean([((predicted[b, n] - target[b, n]) ** 2).mean() for b, n in hidden])
 

@@ -1,10 +1,11 @@
-"""The evaluation: split, features, probes, figures, and the files that tell of them."""
+"""The evaluation: split, passes, tables of features, figures, and the files that tell of them."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,27 @@ from numpy.typing import NDArray
 from stages.artifact import Artifact
 from stages.base import StageContext, StageError, StageResult
 from stages.evaluate import EvaluateParams
-from stages.evaluate.features import CONTESTANTS, compute_features, remove_parts
-from stages.evaluate.report import report_markdown
+from stages.evaluate.asking import Asked, asked_of
+from stages.evaluate.boxes import true_boxes
+from stages.evaluate.evaluated import Evaluated
+from stages.evaluate.feature_tables import read_features, tables_of, write_features, write_predictions
+from stages.evaluate.features import CONTESTANTS, Outputs, checked_preprocessing, compute_features, remove_parts
+from stages.evaluate.figures import Problem, elsewhere_figures, predictions_of
+from stages.evaluate.local import token_samples
+from stages.evaluate.record import record_of
+from stages.evaluate.report import PAGE, report_markdown, write_report
 from stages.evaluate.sets import set_splits, unguarded_sets
 from stages.evaluate.split import Split, choose_split, unusable_ids
+from stages.evaluate.wide import Measured
 from stages.tables import files_digest
-from training.evaluation.accuracy import class_accuracy, confusion_matrix
-from training.evaluation.probe import Predictions, gain, label_free, predict, score
-from training.evaluation.protocol import PROTOCOLS, Protocol
+from training.evaluation.protocol import PROTOCOLS, Protocol, WideProtocol
 
-Features = Mapping[str, NDArray[np.float32]]
+METRICS, COSTS = "metrics.json", "costs.json"
+_POOL = ""
 
 
 def evaluate_checkpoint(ctx: StageContext[EvaluateParams]) -> StageResult:
-    """Write `metrics.json` and the report; see `stages.evaluate`."""
+    """Write `metrics.json`, the tables of features and the report; see `stages.evaluate`."""
     params = ctx.params
     protocol = PROTOCOLS[params.protocol]
     split = choose_split(
@@ -49,49 +57,122 @@ def evaluate_checkpoint(ctx: StageContext[EvaluateParams]) -> StageResult:
     if split.note:
         ctx.note(f"{split.note}: label-free measures only")
     unguarded = unguarded_sets(ctx)
-    record = _probed(ctx, split, protocol, ctx.inputs["images"])
+    costs: dict[str, dict[str, float]] = {}
+    record = _probed(ctx, split, protocol, ctx.inputs["images"], costs)
     summary = _summary(record["metrics"], split)
-    for name, found in _probed_sets(ctx, protocol, unguarded).items():
+    for name, found in _probed_sets(ctx, protocol, unguarded, costs).items():
         record.setdefault("sets", {})[name] = found
         record["metrics"] |= {f"{name}/{figure}": value for figure, value in found.pop("metrics").items()}
         summary += _set_summary(name, record["metrics"], found)
-    with ctx.writing("metrics.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    (ctx.report / "evaluation.md").write_text(report_markdown(record))
+    for file, content in ((METRICS, record), (COSTS, costs)):
+        with ctx.writing(file) as temporary:
+            temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
+    (ctx.report / PAGE).write_text(report_markdown(record, costs[_POOL]))
     remove_parts(ctx.work)
     return StageResult(
-        digest=files_digest(ctx.work, ["metrics.json"]),
+        digest=files_digest(ctx.work, [METRICS]),
         rows_in=record["split"]["bank"] + record["split"]["queries"],
         rows_out=record["split"]["queries"],
-        metrics=record["metrics"],
+        metrics=record["metrics"] | costs[_POOL],
         summary=summary,
     )
 
 
 def _probed(
-    ctx: StageContext[EvaluateParams], split: Split, protocol: Protocol, images: Artifact, name: str = ""
+    ctx: StageContext[EvaluateParams],
+    split: Split,
+    protocol: Protocol,
+    images: Artifact,
+    costs: dict[str, dict[str, float]],
+    name: str = _POOL,
 ) -> dict[str, Any]:
     """The record of one split of `images`; its report goes into the folder `name` of the stage's report."""
-    features, decoded = compute_features(ctx, [*split.bank, *split.queries], protocol.pixel_side, images, name)
+    side = checked_preprocessing(ctx.inputs["checkpoint"].path).size
+    ids = [*split.bank, *split.queries]
+    boxes = true_boxes(images, ids) if isinstance(protocol, WideProtocol) else {}
+    asked = asked_of(split, protocol, ctx.params, side, boxed=boxes, of_pool=not name)
+    found = compute_features(
+        ctx,
+        ids,
+        protocol.pixel_side,
+        images,
+        name,
+        layers=asked.layers,
+        patches=asked.patches,
+        groups=asked.groups,
+        further=asked.passes,
+    )
     torch.set_num_threads(ctx.params.threads)
-    split, features = _without_undecodable(split, features, decoded)
-    predictions = _predictions(ctx, split, features, protocol)
-    record = _record(ctx, split, features, predictions, protocol, int((~decoded).sum()))
+    split = _decodable(split, found.decoded)
+    features, layers = _tables(ctx, split, found, images, name)
+    start, cpu_start = time.perf_counter(), time.process_time()
+    problem = Problem(split, features, protocol, ctx.params.seed)
+    predictions = predictions_of(problem, ctx.params.k_grid, lambda done, of: ctx.progress(done, of, "probes"))
+    shown = _shown(asked, found)
+    measured = Measured(problem, predictions, layers, found.patches, found.further, shown, boxes)
+    record = record_of(measured, ctx.params, int((~found.decoded).sum()), trained_on=not name)
+    costs[name] = found.cost | {
+        "figures_seconds": time.perf_counter() - start,
+        "figures_cpu_seconds": time.process_time() - cpu_start,
+    }
+    if predictions:
+        write_predictions(ctx.work / f"predictions{'-' * bool(name)}{name}.arrow", split, predictions)
     folder = ctx.report / name
     folder.mkdir(exist_ok=True)
-    _write_report(folder, images, split, features, predictions, record)
+    samples = token_samples(found.further.get("tokens", {}), shown.get("dense", []))
+    write_report(
+        folder, Evaluated(images, split, features, predictions, record, samples, ctx.params.seed), costs[name]
+    )
     return record
 
 
+def _shown(asked: Asked, found: Outputs) -> dict[str, list[str]]:
+    """Ids of the decodable images of each group that a pass was shown."""
+    shown = {}
+    for done in asked.passes:
+        decoded = found.further[done.name]["decoded"]
+        shown[done.pictures] = [m.image_id for m, ok in zip(asked.groups[done.pictures], decoded, strict=True) if ok]
+    return shown
+
+
+def _tables(
+    ctx: StageContext[EvaluateParams], split: Split, found: Outputs, images: Artifact, name: str
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """Write the tables of features, and read from them the features by contestant and by layer."""
+    names = {"trained": "backbone/pooled", "untrained": "backbone/pooled", "pixels": "input/colours"}
+    vectors: dict[str, NDArray[Any]] = {f"{c}/{names[c]}": found.features[c] for c in CONTESTANTS}
+    vectors |= {f"trained/{layer}": values for layer, values in found.layers.items()}
+    checkpoint = ctx.inputs["checkpoint"]
+    origin = {
+        "checkpoint": checkpoint.digest,
+        "images": images.digest,
+        "set": name,
+        "preprocessing": (checkpoint.path / "preprocessing.json").read_text(),
+    }
+    paths = write_features(tables_of(ctx.work, name), split, vectors, origin)
+    read = {key: read_features(path) for key, path in paths.items()}
+    return (
+        {c: read[f"{c}/{names[c]}"] for c in CONTESTANTS},
+        {layer: read[f"trained/{layer}"] for layer in found.layers},
+    )
+
+
 def _probed_sets(
-    ctx: StageContext[EvaluateParams], protocol: Protocol, unguarded: Mapping[str, str]
+    ctx: StageContext[EvaluateParams],
+    protocol: Protocol,
+    unguarded: Mapping[str, str],
+    costs: dict[str, dict[str, float]],
 ) -> dict[str, dict[str, Any]]:
     """The record of every evaluation set, by name; `unguarded` in it says why its figures can't be trusted."""
     images = ctx.inputs.get("evaluation_images")
     records: dict[str, dict[str, Any]] = {}
     for name, split in set_splits(ctx).items() if images else ():
         if split.labelled and images:
-            records[name] = _probed(ctx, split, protocol, images, name)
+            records[name] = _probed(ctx, split, protocol, images, costs, name)
+            if isinstance(protocol, WideProtocol):
+                records[name]["metrics"] |= elsewhere_figures(
+                    tables_of(ctx.work), tables_of(ctx.work, name), ctx.params.seed
+                )
         else:
             records[name] = {"metrics": {}, "split": {"note": split.note, "left_out": split.left_out}}
             ctx.note(f"{name}: {split.note[0].lower()}{split.note[1:]}; it is guarded against and not probed")
@@ -102,133 +183,20 @@ def _probed_sets(
     return records
 
 
-def _without_undecodable(
-    split: Split, features: Features, decoded: NDArray[np.bool_]
-) -> tuple[Split, dict[str, NDArray[np.float32]]]:
+def _decodable(split: Split, decoded: NDArray[np.bool_]) -> Split:
     """Leave images that could not be decoded out of everything."""
-    if decoded.all():
-        return split, dict(features)
     in_bank, in_queries = decoded[: len(split.bank)], decoded[len(split.bank) :]
 
     def kept(values: list[Any], rows: NDArray[np.bool_]) -> list[Any]:
         return [value for value, keep in zip(values, rows, strict=False) if keep]
 
-    left = Split(
-        kept(split.bank, in_bank),
-        kept(split.bank_labels, in_bank),
-        kept(split.queries, in_queries),
-        kept(split.query_labels, in_queries),
-        split.classes,
-        split.left_out,
-        split.note,
+    return replace(
+        split,
+        bank=kept(split.bank, in_bank),
+        bank_labels=kept(split.bank_labels, in_bank),
+        queries=kept(split.queries, in_queries),
+        query_labels=kept(split.query_labels, in_queries),
     )
-    return left, {name: values[decoded] for name, values in features.items()}
-
-
-def _predictions(
-    ctx: StageContext[EvaluateParams], split: Split, features: Features, protocol: Protocol
-) -> dict[str, Predictions]:
-    """What each contestant's probes say of the queries; nothing without labels."""
-    if not split.labelled:
-        return {}
-    bank_labels, query_labels = np.array(split.bank_labels), np.array(split.query_labels)
-    n = len(split.bank)
-    predictions = {}
-    for done, name in enumerate(CONTESTANTS):
-        ctx.progress(done, len(CONTESTANTS), "probes")
-        bank, queries = features[name][:n], features[name][n:]
-        if name == "pixels":
-            bank, queries = _standardised(bank, queries)
-        predictions[name] = predict(
-            bank, bank_labels, queries, query_labels, protocol, k_grid=ctx.params.k_grid, seed=ctx.params.seed
-        )
-    ctx.progress(len(CONTESTANTS), len(CONTESTANTS), "probes")
-    return predictions
-
-
-def _standardised(
-    bank: NDArray[np.float32], queries: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Raw colours need it: without, the cosine of two pictures says how bright both are."""
-    from training.evaluation.linear_probe import standardise
-
-    left, right = standardise(bank, queries)
-    return left.astype(np.float32), right.astype(np.float32)
-
-
-def _record(
-    ctx: StageContext[EvaluateParams],
-    split: Split,
-    features: Features,
-    predictions: Mapping[str, Predictions],
-    protocol: Protocol,
-    undecodable: int,
-) -> dict[str, Any]:
-    """Everything that `metrics.json` says, floats cut to six digits so that it is the same on every machine."""
-    truth, classes = np.array(split.query_labels, dtype=np.int64), len(split.classes)
-    metrics = _figures(split, features, predictions, protocol, ctx.params.seed)
-    rows: list[dict[str, Any]] = [
-        {"name": name, "bank": split.bank_labels.count(c), "queries": split.query_labels.count(c)}
-        for c, name in enumerate(split.classes)
-    ]
-    for contestant, predicted in predictions.items():
-        for probe, values in (("knn", predicted.knn), ("linear", predicted.linear)):
-            for row, share in zip(rows, class_accuracy(truth, values, classes), strict=True):
-                row[f"{probe}_{contestant}"] = None if np.isnan(share) else float(share)
-    record = {
-        "protocol": protocol.settings(),
-        "metrics": metrics,
-        "classes": rows,
-        "split": {
-            "digests": split.digests(),
-            "seed": ctx.params.seed,
-            "bank": len(split.bank),
-            "queries": len(split.queries),
-            "left_out": split.left_out,
-            "undecodable": undecodable,
-            "note": split.note,
-        },
-        "probes": {name: predicted.details for name, predicted in predictions.items()},
-        "confusion": {
-            probe: confusion_matrix(truth, getattr(predictions["trained"], probe), classes).tolist()
-            for probe in ("knn", "linear")
-            if predictions
-        },
-    }
-    return _six_digits(record)
-
-
-def _figures(
-    split: Split, features: Features, predictions: Mapping[str, Predictions], protocol: Protocol, seed: int
-) -> dict[str, float]:
-    """The flat figures: `knn_trained`, `knn_trained_lo`, ..., `knn_gain`, `rankme_trained`, ..."""
-    figures: dict[str, float] = {}
-    truth = np.array(split.query_labels, dtype=np.int64)
-    for contestant, predicted in predictions.items():
-        for probe, values in (("knn", predicted.knn), ("linear", predicted.linear)):
-            scores = score(truth, values, len(split.classes), protocol, seed=seed)
-            figures |= {f"{probe}_{contestant}{suffix}": value for suffix, value in scores.items()}
-    if predictions:
-        for probe in ("knn", "linear"):
-            of = {name: getattr(predicted, probe) for name, predicted in predictions.items()}
-            for other in ("untrained", "pixels"):
-                gains = gain(truth, of["trained"], of[other], protocol, seed=seed)
-                figures |= {f"{probe}_gain_over_{other}{suffix}": value for suffix, value in gains.items()}
-        figures["chance"] = float(np.bincount(truth).max() / len(truth))
-    for contestant in ("trained", "untrained"):
-        measures = label_free(features[contestant][: len(split.bank)], protocol)
-        figures |= {f"{measure}_{contestant}": value for measure, value in measures.items()}
-    return figures
-
-
-def _six_digits(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _six_digits(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_six_digits(item) for item in value]
-    return value
 
 
 def _summary(metrics: Mapping[str, float], split: Split) -> str:
@@ -248,23 +216,3 @@ def _set_summary(name: str, metrics: Mapping[str, float], record: Mapping[str, A
         return ""
     mark = " (unguarded)" if "unguarded" in record else ""
     return f"; {name} kNN {metrics[f'{name}/knn_trained']:.2f}{mark}".replace(" 0.", " .")
-
-
-def _write_report(
-    report: Path,
-    images: Artifact,
-    split: Split,
-    features: Features,
-    predictions: Mapping[str, Predictions],
-    record: Mapping[str, Any],
-) -> None:
-    from stages.evaluate.neighbours import neighbours_page
-    from stages.evaluate.report import accuracy_chart, class_table_csv, confusion_chart
-
-    (report / "evaluation.md").write_text(report_markdown(record))
-    page = neighbours_page(images, split, features, record["split"]["seed"])
-    (report / "neighbours.html").write_text(page, encoding="utf-8")
-    if predictions:
-        (report / "per_class.csv").write_text(class_table_csv(record["classes"]))
-        accuracy_chart(record["metrics"]).savefig(report / "accuracy.png", dpi=110)
-        confusion_chart(record["confusion"]["knn"], split.classes).savefig(report / "confusion.png", dpi=110)

@@ -5,19 +5,39 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from stages.evaluate.evaluated import Evaluated
+from stages.evaluate.wide_report import cost_lines, wide_files, wide_sections
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+PAGE = "evaluation.md"
 _CONTESTANTS = (("trained", "#2f6fde"), ("untrained", "#b8bec9"), ("pixels", "#e0a458"))
 _PROBES = (("knn", "kNN"), ("linear", "linear"))
 _MAX_CLASSES = 40
 
 
-def report_markdown(record: Mapping[str, Any]) -> str:
+def write_report(folder: Path, evaluated: Evaluated, costs: Mapping[str, float]) -> None:
+    """Everything that a person looks at of one split."""
+    from stages.evaluate.pages import write_pages
+
+    record, split = evaluated.record, evaluated.split
+    (folder / PAGE).write_text(report_markdown(record, costs))
+    for name, text in wide_files(record).items():
+        (folder / name).write_text(text)
+    if evaluated.predictions:
+        (folder / "per_class.csv").write_text(class_table_csv(record["classes"]))
+        accuracy_chart(record["metrics"]).savefig(folder / "accuracy.png", dpi=110)
+        confusion_chart(record["confusion"]["knn"], split.classes).savefig(folder / "confusion.png", dpi=110)
+    write_pages(folder, evaluated, costs)
+
+
+def report_markdown(record: Mapping[str, Any], costs: Mapping[str, float] | None = None) -> str:
     """Headline figures with intervals, what was measured on what, and the table by class."""
     metrics, split = record["metrics"], record["split"]
     lines = [f"# Evaluation, protocol `{record['protocol']['id']}`", ""]
@@ -43,7 +63,7 @@ def report_markdown(record: Mapping[str, Any]) -> str:
     if split["undecodable"]:
         lines.append(f"{split['undecodable']} images could not be decoded and took no part.")
     lines += [f"- class `{name}` left out: {reason}" for name, reason in split["left_out"].items()]
-    lines += _sets(record)
+    lines += [*wide_sections(record), *_sets(record), *(cost_lines(costs) if costs else ())]
     if record["classes"]:
         lines += ["", "## By class", "", *_class_table(record["classes"])]
     return "\n".join(lines) + "\n"

@@ -7,16 +7,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.accuracy import accuracy
 from training.evaluation.calibration import calibration
 from training.evaluation.clid import cluster_learnability, two_nn_dimension
 from training.evaluation.interpolation import knn_linear_interpolation
 from training.evaluation.intervals import Interval
-from training.evaluation.knn import knn_predictions
 from training.evaluation.lidar import lidar
-from training.evaluation.linear_probe import linear_probe
 from training.evaluation.low_shot import low_shot
-from training.evaluation.probe import label_free, score
+from training.evaluation.probe import Predictions, label_free, predict, score
 from training.evaluation.protocol import WideProtocol
 from training.evaluation.retrieval import retrieval
 from training.evaluation.ridge import ridge_probe
@@ -36,6 +33,7 @@ def labelled_battery(
     protocol: WideProtocol,
     *,
     seed: int,
+    predictions: Predictions | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Figures:
     """Probes fitted on the bank and scored once on the queries, and retrieval among the queries.
@@ -43,7 +41,8 @@ def labelled_battery(
     bank: (N, D), labels in 0..K-1; queries: (Q, D). Each of knn, linear, ridge and interpolation gives "", "_lo",
     "_hi", "_balanced", "_balanced_lo", "_balanced_hi"; further `knn_K` for each k; `linear_c`, `ridge_penalty` and
     `interpolation_share`, what was chosen; `ece` and `brier` of the linear probe; `1_shot`, ..., `10_percent`; `map`,
-    `recall_1`, ...; the last three with "_lo" and "_hi". progress: told the name of each measure before it starts.
+    `recall_1`, ...; the last three with "_lo" and "_hi". predictions: of `predict` on the same rows by this protocol
+    and seed, where they are known. progress: told the name of each measure before it starts.
     """
     classes = int(max(bank_labels.max(), truth.max())) + 1
     found: Figures = {}
@@ -52,16 +51,14 @@ def labelled_battery(
         figures = score(truth, predictions, classes, protocol, seed=seed)
         found.update({f"{name}{suffix}": value for suffix, value in figures.items()})
 
-    progress("knn")
-    ks = sorted({protocol.neighbours, *protocol.k_grid})
-    by_k = knn_predictions(bank, bank_labels, queries, ks, temperature=protocol.temperature)
-    scored("knn", by_k[protocol.neighbours])
-    found |= {f"knn_{k}": accuracy(truth, by_k[k]) for k in ks}
-    progress("linear")
-    held = {"selection_share": protocol.selection_share, "seed": seed}
-    linear = linear_probe(bank, bank_labels, queries, regularisations=protocol.regularisations, **held)  # type: ignore[arg-type]
-    scored("linear", linear.predictions)
-    found |= {"linear_c": linear.regularisation} | _calibration(linear.probabilities, truth, protocol, seed)
+    progress("knn and linear")
+    if predictions is None:
+        predictions = predict(bank, bank_labels, queries, truth, protocol, k_grid=protocol.k_grid, seed=seed)
+    scored("knn", predictions.knn)
+    found |= {f"knn_{k}": share for k, share in predictions.details["knn_by_k"].items()}
+    scored("linear", predictions.linear)
+    found["linear_c"] = predictions.details["linear_c"]
+    found |= _calibration(predictions.probabilities, truth, protocol, seed)
     progress("ridge")
     ridge = ridge_probe(bank, bank_labels, queries, penalties=protocol.penalties)
     scored("ridge", ridge.predictions)
@@ -69,8 +66,9 @@ def labelled_battery(
     progress("interpolation")
     # The linear probe's own choice of C serves in the mixture.
     mixed = knn_linear_interpolation(
-        bank, bank_labels, queries, regularisations=(linear.regularisation,), neighbours=protocol.neighbours,
-        temperature=protocol.temperature, shares=protocol.interpolation, **held,  # type: ignore[arg-type]
+        bank, bank_labels, queries, regularisations=(found["linear_c"],), neighbours=protocol.neighbours,
+        temperature=protocol.temperature, shares=protocol.interpolation, selection_share=protocol.selection_share,
+        seed=seed,
     )  # fmt: skip
     scored("interpolation", mixed.predictions)
     found["interpolation_share"] = mixed.share

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,12 +20,15 @@ def cluster_learnability(features: FloatArray, clusters: int, *, seed: int = 0) 
     """Accuracy of a 1-NN classifier that learns k-means labels row after row (Lu et al., 2022, arXiv:2206.01251).
 
     Rows are normalised, clustered, and met in a seeded order; each is predicted from those before it, so quickly
-    learned clusters score high. The first row counts as wrong. Raises ValueError with fewer rows than clusters.
+    learned clusters score high. The first row counts as wrong. There are no more clusters than different rows. Raises
+    ValueError with fewer rows than clusters.
     """
     x = unit_rows(features)
     if not 1 <= clusters <= len(x):
         raise ValueError(f"{clusters} clusters need at least as many rows, got {len(x)}")
-    _, labels = kmeans2(x, clusters, iter=25, minit="++", seed=seed)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "One of the clusters is empty")  # which changes nothing here
+        _, labels = kmeans2(x, min(clusters, len(np.unique(x, axis=0))), iter=25, minit="++", seed=seed)
     order = np.random.default_rng(seed).permutation(len(x))
     x, labels = x[order], labels[order]
     right = 0

@@ -48,13 +48,16 @@ def linear_probe(
     *,
     regularisations: Sequence[float],
     selection_share: float = 0.2,
+    past_majority: bool = True,
     seed: int = 0,
 ) -> LinearProbe:
     """Fit on (N, D) features and predict the queries, which have no part in any choice.
 
     Columns are standardised by the training rows. Each C of `regularisations` is fitted without a stratified
     `selection_share` of the rows and measured on it, from the strongest regularisation on, until three in a row were
-    no better; the most accurate (the strongest among equals) is fitted again on all rows.
+    no better (past_majority: and one has beaten the answer that is always the largest class, which is all that strong
+    regularisation finds where the classes are uneven); the most accurate (the strongest among equals) is fitted again
+    on all rows.
     Raises ValueError with fewer than two classes.
     """
     target = torch.as_tensor(np.asarray(labels, dtype=np.int64))
@@ -66,7 +69,7 @@ def linear_probe(
     grid = sorted(regularisations)
     held = torch.as_tensor(held_out_rows(target.numpy(), selection_share, seed))
     choose = len(grid) > 1 and 0 < int(held.sum()) < len(held)
-    selection = _select(rotated, target, held, classes, grid) if choose else {}
+    selection = _select(rotated, target, held, classes, grid, past_majority) if choose else {}
     best = max(selection, key=lambda c: (selection[c], -c)) if selection else grid[len(grid) // 2]
     weights = fit_logistic(rotated.rows, target, classes, best, power=rotated.power)
     logits = rotated_queries @ weights[:-1] + weights[-1]
@@ -74,10 +77,16 @@ def linear_probe(
 
 
 def _select(
-    rotated: _Rotated, target: torch.Tensor, held: torch.Tensor, classes: int, grid: Sequence[float]
+    rotated: _Rotated,
+    target: torch.Tensor,
+    held: torch.Tensor,
+    classes: int,
+    grid: Sequence[float],
+    past_majority: bool,
 ) -> dict[float, float]:
     """Held-out accuracy by C; each fit starts from the one before, and is as exact as a choice between them needs."""
     rows, seen = rotated.rows[~held], target[~held]
+    floor = float((target[held] == seen.mode().values).to(torch.float64).mean()) if past_majority else -1.0
     selection: dict[float, float] = {}
     weights = None
     for c in grid:
@@ -85,7 +94,8 @@ def _select(
         right = _classes_of(rotated.rows[held], weights) == target[held]
         selection[c] = float(right.to(torch.float64).mean())
         scores = list(selection.values())
-        if len(scores) > _PATIENCE and max(scores[-_PATIENCE:]) <= max(scores[:-_PATIENCE]):
+        before = max(scores[:-_PATIENCE], default=0.0)
+        if before > floor and max(scores[-_PATIENCE:]) <= before:
             break
     return selection
 

@@ -13,7 +13,7 @@ from training.evaluation.accuracy import accuracy, balanced_accuracy
 from training.evaluation.intervals import balanced_interval, difference_interval, wilson_interval
 from training.evaluation.knn import knn_predictions
 from training.evaluation.linear_probe import linear_probe
-from training.evaluation.protocol import Protocol
+from training.evaluation.protocol import Protocol, WideProtocol
 from training.evaluation.rank import effective_rank, rankme, unit_std
 
 FloatArray = NDArray[np.floating]
@@ -22,11 +22,15 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """Predicted classes (Q,) of the queries by kNN (the protocol's k) and by the linear probe, and how they came."""
+    """Predicted classes (Q,) of the queries by kNN (the protocol's k) and by the linear probe, and how they came.
+
+    probabilities: (Q, K) of the linear probe.
+    """
 
     knn: IntArray
     linear: IntArray
     details: dict[str, Any]
+    probabilities: NDArray[np.float64]
 
 
 def predict(
@@ -51,6 +55,7 @@ def predict(
         queries,
         regularisations=protocol.regularisations,
         selection_share=protocol.selection_share,
+        past_majority=isinstance(protocol, WideProtocol),
         seed=seed,
     )
     details = {
@@ -58,7 +63,7 @@ def predict(
         "linear_c": linear.regularisation,
         "linear_selection": {f"{c:.6g}": share for c, share in linear.selection.items()},
     }
-    return Predictions(by_k[protocol.neighbours], linear.predictions, details)
+    return Predictions(by_k[protocol.neighbours], linear.predictions, details, linear.probabilities)
 
 
 def score(truth: IntArray, predicted: IntArray, classes: int, protocol: Protocol, *, seed: int) -> dict[str, float]:

@@ -35,6 +35,54 @@ class Protocol:
 
 
 @dataclass(frozen=True)
+class RobustnessSettings:
+    """How much of `training.evaluation.robustness` and its neighbours is measured.
+
+    corruptions, severities: each of the one at each of the other. queries: pictures that are shifted. crops: shares of
+    the side that the middle is cut to. invariance_images: plain pictures of the invariance scores; firing_rate: of
+    their units. marked_rows: bank rows of the shortcut test. self_learning: corruptions, such as "fog_3", that a
+    classifier learns from by itself, fitted on `marked_rows` too.
+    """
+
+    corruptions: tuple[str, ...]
+    severities: tuple[int, ...]
+    queries: int
+    crops: tuple[float, ...]
+    invariance_images: int
+    firing_rate: float
+    marked_rows: int
+    self_learning: tuple[str, ...]
+
+
+_ALL_CORRUPTIONS = (
+    *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
+    *("snow", "frost", "fog", "brightness", "contrast", "elastic", "pixelate", "jpeg"),
+)
+
+QUICK = RobustnessSettings(
+    corruptions=("gaussian_noise", "defocus_blur", "fog", "contrast", "jpeg"),
+    severities=(1, 3, 5),
+    queries=200,
+    crops=(0.8, 0.6, 0.4),
+    invariance_images=100,
+    firing_rate=0.05,
+    marked_rows=500,
+    self_learning=(),
+)
+
+FULL = RobustnessSettings(
+    corruptions=_ALL_CORRUPTIONS,
+    severities=(1, 2, 3, 4, 5),
+    queries=2_000,
+    crops=(0.9, 0.8, 0.7, 0.6, 0.5, 0.4),
+    invariance_images=1_000,
+    firing_rate=0.01,
+    marked_rows=2_000,
+    self_learning=("gaussian_noise_3", "defocus_blur_3", "fog_3", "contrast_3", "jpeg_3"),
+)
+
+
+@dataclass(frozen=True)
 class WideProtocol(Protocol):
     """Settings of `training.evaluation.battery` beside those of `Protocol`.
 
@@ -43,6 +91,12 @@ class WideProtocol(Protocol):
     of retrieval. alpha_ranks: of alpha-ReQ's fit. clusters: of CLID, at most a tenth of the rows. bins: of the
     calibration error. max_label_free, max_pairs, max_retrieval: rows, chosen by seed, that the measures of the
     spectrum, those of all pairs, and retrieval see.
+
+    Of the backbone itself: layers: blocks or stages looked at, evenly spread over the depth, the last one among them.
+    grid_steps: of the linear heads on these, in batches of 256. view_images, views: images and augmented views of
+    each (`training.evaluation.views`) for LiDAR, alignment and copy detection. dense_images: whose patches are looked
+    at. boxed_images: with true boxes, to find objects in. attentive_rows: bank rows of the attentive probe, at most.
+    tuned_share: of the blocks that partial fine-tuning tunes. quick, full: of robustness.
     """
 
     k_grid: tuple[int, ...] = (10, 20, 100, 200)
@@ -58,6 +112,16 @@ class WideProtocol(Protocol):
     max_label_free: int = 25_600
     max_pairs: int = 5_000
     max_retrieval: int = 10_000
+    layers: int = 4
+    grid_steps: int = 300
+    view_images: int = 500
+    views: int = 5
+    dense_images: int = 64
+    boxed_images: int = 1_000
+    attentive_rows: int = 5_000
+    tuned_share: float = 0.25
+    quick: RobustnessSettings = QUICK
+    full: RobustnessSettings = FULL
 
 
 V1 = Protocol(id="curatrain-v1")

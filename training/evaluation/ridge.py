@@ -94,7 +94,7 @@ def _left_out_accuracy(
     rows, classes = targets.shape
     penalties = shrink.shape[1]
     right = np.zeros(penalties, dtype=np.int64)
-    weights = (shrink[:, :, None] * rotated[:, None]).reshape(len(shrink), -1)
+    weights = (shrink[:, :, None] * rotated[:, None]).reshape(len(shrink), penalties * classes)
     for start in range(0, rows, _CHUNK):
         part, wanted = left[start : start + _CHUNK], targets[start : start + _CHUNK, None]
         fitted = (part @ weights).reshape(-1, penalties, classes) + targets.mean(axis=0)

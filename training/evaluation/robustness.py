@@ -47,9 +47,16 @@ def shift_table(
     if len(pixels) == 0:
         raise ValueError("robustness needs at least one picture")
     clean = predictor(pixels)
+    found = {name: predictor(change(pixels)) for name, change in shifts}
+    return shifted_rows(clean, found, truth, seed=seed, confidence=confidence)
+
+
+def shifted_rows(
+    clean: IntArray, shifted: Mapping[str, IntArray], truth: IntArray, *, seed: int = 0, confidence: float = 0.95
+) -> list[Shifted]:
+    """The rows of `shift_table` from (N,) predictions of the clean pictures and of each shifted copy, by name."""
     rows = []
-    for name, change in (("clean", None), *shifts):
-        found = clean if change is None else predictor(change(pixels))
+    for name, found in (("clean", clean), *shifted.items()):
         right = found == truth
         interval = wilson_interval(int(right.sum()), len(right), confidence)
         drop_interval = difference_interval(clean == truth, right, seed=seed, confidence=confidence)

@@ -6,19 +6,29 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from stages.base import StageError
 from stages.evaluate import Evaluate, EvaluateParams
-from stages.evaluate.features import FeatureWorker, compute_features
+from stages.evaluate.features import compute_features
+from stages.evaluate.worker import PassWorker
 from tests.stages.pool import artifact_of, context_of
 from tests.stages.probe_inputs import CONFIG, PREPROCESSING, backbone_of, write_checkpoint, write_pool
+from training.evaluation.protocol import PROTOCOLS, V2
 
-PARAMS = {"max_per_class": 20, "max_queries_per_class": 8, "min_class_size": 4, "k_grid": (5,)}
+PARAMS = {
+    "max_per_class": 20,
+    "max_queries_per_class": 8,
+    "min_class_size": 4,
+    "k_grid": (5,),
+    "protocol": "curatrain-v1",
+}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +78,8 @@ def test_result_file_tells_protocol_split_and_what_was_left_out(evaluated):
 def test_report_can_be_looked_at(evaluated):
     artifact, _ = evaluated
     report = artifact.path / "report"
-    page = (report / "neighbours.html").read_text()
-    assert page.count("query: ") >= 20
-    assert page.count("untrained ") > 100
-    assert "http" not in page
-    assert len(page) < 2_000_000
+    for name in ("figures.html", "neighbours.html", "mistakes.html"):
+        assert 1000 < len((report / name).read_text()) < 2_000_000
     for name in ("accuracy.png", "confusion.png"):
         assert Image.open(report / name).size[0] > 300
     assert "## By class" in (report / "evaluation.md").read_text()
@@ -83,13 +90,13 @@ def test_report_can_be_looked_at(evaluated):
 def test_killed_attempt_goes_on_from_its_parts_to_the_same_digest(inputs, evaluated, tmp_path, monkeypatch):
     stage = Evaluate(EvaluateParams(**PARAMS))
     calls = []
-    original = FeatureWorker.__call__
+    original = PassWorker.__call__
 
     def counted(self, task):
-        calls.append(task["features"])
+        calls.append(task["out"])
         return original(self, task)
 
-    monkeypatch.setattr(FeatureWorker, "__call__", counted)
+    monkeypatch.setattr(PassWorker, "__call__", counted)
     monkeypatch.setattr("stages.evaluate.features._PART_ROWS", 16)
 
     def killed(*_: object) -> None:
@@ -97,7 +104,7 @@ def test_killed_attempt_goes_on_from_its_parts_to_the_same_digest(inputs, evalua
 
     context = context_of(stage, tmp_path, inputs)
     with monkeypatch.context() as patch:
-        patch.setattr("stages.evaluate.measure._predictions", killed)
+        patch.setattr("stages.evaluate.measure.predictions_of", killed)
         with pytest.raises(KeyboardInterrupt):
             stage.run(context)
     (tmp_path / "probe" / "features-00001.npz").unlink()
@@ -112,9 +119,12 @@ def test_pool_without_labels_gives_label_free_measures(inputs, tmp_path):
     images, selection = write_pool(tmp_path / "pool", 60, labelled=False)
     events: list = []
     pool = {"checkpoint": inputs["checkpoint"], "images": images, "selection": selection}
-    artifact = artifact_of(Evaluate, PARAMS, tmp_path / "work", pool, events=events)
-    assert artifact.manifest["metrics"]["rankme_trained"] > 1
-    assert "knn_trained" not in artifact.manifest["metrics"]
+    artifact = artifact_of(Evaluate, {"max_unlabelled": 40}, tmp_path / "work", pool, events=events)
+    metrics = artifact.manifest["metrics"]
+    assert metrics["rankme_trained"] > 1 < metrics["lidar_trained"]
+    assert {"uniformity_untrained", "copy_micro_ap_trained", "pck_0.1_trained"} <= set(metrics)
+    assert not {"knn_trained", "tolerance_trained", "corrupted_quick_trained"} & set(metrics)
+    assert not (artifact.path / "predictions.arrow").exists()
     assert any("no labels" in fields["text"] for kind, fields in events if kind == "note")
     assert (artifact.path / "report" / "neighbours.html").exists()
     assert "label-free" in (artifact.path / "report" / "evaluation.md").read_text()
@@ -125,7 +135,7 @@ def test_features_are_those_of_timm_and_untrained_is_the_seeds_own(inputs, tmp_p
     pictures = inputs["images"].table(["image_id", "bytes"]).slice(0, 5)
     ids = pictures["image_id"].to_pylist()
     before = torch.random.get_rng_state()
-    features, decoded = compute_features(context_of(stage, tmp_path, inputs), ids, 32)
+    features, decoded, *_ = compute_features(context_of(stage, tmp_path, inputs), ids, 32)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert decoded.all()
     assert features["pixels"].shape == (5, 3072)
@@ -165,6 +175,23 @@ def test_untrained_weights_as_a_checkpoint_gain_exactly_nothing(inputs, tmp_path
     ]
     assert metrics["knn_gain_over_untrained"] == 0
     assert metrics["rankme_trained"] == metrics["rankme_untrained"]
+
+
+def test_a_collapsed_backbone_is_measured_all_the_same(inputs, tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "collapsed")
+    state = load_file(checkpoint.path / "backbone.safetensors")
+    save_file({k: v * (k.endswith("running_var")) for k, v in state.items()}, checkpoint.path / "backbone.safetensors")
+    small = replace(V2, view_images=8, grid_steps=5, layers=2, resamples=50)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, V2.id, replace(small, quick=replace(V2.quick, severities=(1,), invariance_images=8)))
+        wide = {**PARAMS, "protocol": V2.id}
+        made = artifact_of(Evaluate, wide, tmp_path / "work", {**inputs, "checkpoint": checkpoint})
+    metrics = made.manifest["metrics"]
+    assert metrics["unit_std_trained"] == 0
+    assert metrics["linear_trained"] == metrics["chance"] == metrics["corrupted_quick_trained"]
+    assert metrics["rankme_trained"] == pytest.approx(1, abs=0.01)
+    assert "invariance_scale_quick_untrained" in metrics
+    assert "invariance_scale_quick_trained" not in metrics
 
 
 def test_importing_the_stage_is_light():

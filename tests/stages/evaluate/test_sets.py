@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -13,8 +14,15 @@ from stages.guards import GUARD, set_digests
 from stages.tables import IMAGES, table_from_rows, write_part
 from tests.stages.pool import artifact_of, context_of, emoji_bytes, image_row, table_artifact, write_table_artifact
 from tests.stages.probe_inputs import write_checkpoint, write_pool
+from training.evaluation.protocol import PROTOCOLS, V2
 
-PARAMS = {"max_per_class": 12, "max_queries_per_class": 6, "min_class_size": 3, "k_grid": (5,)}
+PARAMS = {
+    "max_per_class": 12,
+    "max_queries_per_class": 6,
+    "min_class_size": 3,
+    "k_grid": (5,),
+    "protocol": "curatrain-v1",
+}
 
 
 def write_sets(path, metadata=None):
@@ -44,7 +52,7 @@ def write_guard(path, images, sets, leaks=()):
 def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     images, selection = write_pool(folder, 60)
-    sets = write_sets(folder / "sets")
+    sets = write_sets(folder / "sets", lambda _: json.dumps({"boxes": [[0.1, 0.1, 0.9, 0.9]]}))
     return {
         "checkpoint": write_checkpoint(folder / "checkpoint"),
         "images": images,
@@ -56,13 +64,22 @@ def inputs(tmp_path_factory):
 
 def test_each_labelled_set_is_measured_under_its_name(inputs, tmp_path):
     events: list = []
-    made = artifact_of(Evaluate, PARAMS, tmp_path, inputs, events=events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, V2.id, replace(V2, view_images=8, grid_steps=5, layers=1, resamples=50))
+        wide = {**PARAMS, "protocol": V2.id, "robustness": "none"}
+        made = artifact_of(Evaluate, wide, tmp_path, inputs, events=events)
     metrics = made.manifest["metrics"]
     for name in ("tiles", "faces"):
         assert 0 <= metrics[f"{name}/knn_trained_lo"] <= metrics[f"{name}/knn_trained"] <= 1
         assert f"{name}/linear_gain_over_untrained" in metrics
         assert f"{name}/unguarded" not in metrics
+        assert f"{name}/ridge_trained_lo" in metrics
+        assert f"{name}/lidar_trained" not in metrics
+        for figure in ("ood_auroc_trained", "corloc_untrained"):
+            assert 0 <= metrics[f"{name}/{figure}_lo"] <= metrics[f"{name}/{figure}"] <= metrics[f"{name}/{figure}_hi"]
         assert (tmp_path / "report" / name / "neighbours.html").exists()
+        assert (tmp_path / "features" / "sets" / name / "trained-backbone-pooled.arrow").exists()
+        assert (tmp_path / f"predictions-{name}.arrow").exists()
     assert not any(name.startswith("plain/") for name in metrics)
     assert any("plain: the set has no labels" in fields["text"] for kind, fields in events if kind == "note")
     record = json.loads((tmp_path / "metrics.json").read_text())

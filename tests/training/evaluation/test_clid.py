@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy.cluster.vq import kmeans2
@@ -61,3 +63,12 @@ def test_sum_of_standardised_measures():
     assert np.isnan(two_nn_dimension(np.zeros((9, 2))))
     with pytest.raises(ValueError, match="at least two"):
         clid([1.0], [2.0])
+
+
+def test_fewer_different_rows_than_clusters_are_no_trouble():
+    rows = np.repeat(np.eye(3), 4, axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = cluster_learnability(rows, 6)
+    # Each of the three rows is unknown once, when it is met first.
+    assert found == pytest.approx(9 / 12)

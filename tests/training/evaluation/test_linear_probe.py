@@ -88,3 +88,14 @@ def test_standardise_uses_the_training_rows_and_zeroes_constant_columns():
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="two classes"):
         linear_probe(np.zeros((4, 2)), np.zeros(4, np.int64), np.zeros((1, 2)), regularisations=[1.0])
+
+
+def test_strong_regularisation_on_uneven_classes_does_not_end_the_search():
+    generator = np.random.default_rng(0)
+    labels = np.concatenate([np.zeros(90, np.int64), generator.integers(1, 6, 90)])
+    bank = np.eye(6)[labels] @ generator.normal(size=(6, 20)) + 0.3 * generator.normal(size=(180, 20))
+    grid = tuple(10.0**e for e in range(-8, 1))
+    stuck = linear_probe(bank, labels, bank, regularisations=grid, past_majority=False)
+    found = linear_probe(bank, labels, bank, regularisations=grid)
+    assert max(stuck.selection.values()) == 0.5 == (stuck.predictions == labels).mean()
+    assert (found.predictions == labels).mean() > 0.95

@@ -49,3 +49,8 @@ def test_rescaled_features_give_the_same_answer_and_constant_columns_none():
     assert set(plain.selection) == set(PENALTIES)
     with pytest.raises(ValueError, match="two classes"):
         ridge_probe(bank, np.zeros(len(bank), np.int64), queries)
+
+
+def test_features_that_are_all_alike_give_the_largest_class():
+    found = ridge_probe(np.ones((5, 3)), np.array([0, 1, 1, 1, 2]), np.zeros((2, 3)))
+    assert found.predictions.tolist() == [1, 1]

@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from pipelines.facts import all_facts, store_lookup
 from pipelines.names import nearest
 from pipelines.planner import Plan, make_plan
 from pipelines.references import located, pinned
-from pipelines.report import report_markdown
+from pipelines.report import write_report
 from pipelines.runs import RunRecord, RunState, create_run, find_run
 from pipelines.spec import Spec, load_spec
 from pipelines.store import Store
@@ -149,9 +150,9 @@ class Pipeline:
             attempts,
             frozenset(options.assume_same_code),
             watch(record) if watch else lambda: None,
+            partial(write_report, record),
         )
         driver.run()
-        record.write("report.md", report_markdown(record, plan_))
         return Run(record, mirror)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 from rich.markup import escape
 
-from pipelines.commands import comparing, crawls, exploring, looking, models, running, sharding
+from pipelines.commands import comparing, crawls, exploring, looking, models, reporting, running, sharding
 from pipelines.commands.shared import err
 from pipelines.errors import CuratrainError
 
@@ -25,8 +25,10 @@ COMMANDS = (
     looking.runs,
     looking.show,
     looking.why,
+    reporting.report,
     crawls.crawl_report,
     models.export,
+    models.promote,
     looking.stages,
     looking.objectives,
     looking.gc,

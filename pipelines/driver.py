@@ -30,7 +30,11 @@ GRACE = 20.0
 
 @dataclass
 class Driver:
-    """Drives one run. `tick` is called about five times a second, for the display."""
+    """Drives one run.
+
+    tick: called about five times a second, for the display. closing: called with the run's status before its end is
+    told, so that whoever waits for that end finds the report.
+    """
 
     record: RunRecord
     spec: Spec
@@ -40,6 +44,7 @@ class Driver:
     attempts: Mapping[str, int] = field(default_factory=dict)
     assume_same_code: frozenset[str] = frozenset()
     tick: Callable[[], None] = lambda: None
+    closing: Callable[[str], None] = lambda _status: None
 
     def __post_init__(self) -> None:
         self._log = self.record.log
@@ -69,6 +74,7 @@ class Driver:
             if self._started:
                 self.executor.close()
         status = self._status()
+        self.closing(status)
         self._log.append(events.RUN_FINISHED, status=status)
         self.tick()
         return status

@@ -1,4 +1,4 @@
-"""What is said at the end of a run, for the terminal and as the run's report.md."""
+"""What is said of a run at its end: its page report.md, its picture, and the same as plain data."""
 
 from __future__ import annotations
 
@@ -6,31 +6,50 @@ import json
 from typing import Any
 
 from pipelines.display import rows_text
-from pipelines.planner import Plan
+from pipelines.picture import pipeline_svg
+from pipelines.run_lines import stage_lines
 from pipelines.runs import RunRecord, RunState
 
+PICTURE = "pipeline.svg"
 
-def report_markdown(record: RunRecord, plan: Plan) -> str:
-    """The run in one page: a row a stage with action, reason, rows, seconds and findings."""
+
+def write_report(record: RunRecord, status: str) -> None:
+    """Write `report.md` and `pipeline.svg` into the run's record.
+
+    status: how the run ends, which no event says yet.
+    """
     state = record.state()
-    lines = [
-        f"# {record.id}",
+    state.status = status
+    record.write(PICTURE, pipeline_svg(record.id, status, stage_lines(record, state)))
+    record.write("report.md", report_markdown(record, state))
+
+
+def report_markdown(record: RunRecord, state: RunState) -> str:
+    """The run in one page: a row a stage with action, reason, rows, seconds and findings."""
+    head = record.head()
+    lines = [f"# {record.id}", "", f"Status: **{state.status}**", ""]
+    if head["parent"]:
+        lines += [f"Goes on from {head['parent']}.", ""]
+    lines += [
+        f"`{PICTURE}` beside this page draws it.",
         "",
-        f"Status: **{state.status}**",
-        "",
-        "| stage | action | why | rows | seconds | artifact | found |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| stage | action | rows | seconds | found |",
+        "| --- | --- | --- | --- | --- |",
     ]
-    for stage in state.stages.values():
-        why = plan.steps[stage.name].why.replace("|", "\\|")
-        found = (stage.error or stage.summary).replace("|", "\\|").replace("\n", " ")
+    told = stage_lines(record, state)
+    for line in told:
+        stage = line.state
+        seconds = f"{stage.seconds:.1f}" if line.action == "run" else ""
         rows = rows_text(stage.rows_in, stage.rows_out)
-        lines.append(
-            f"| {stage.name} | {stage.state} | {why} | {rows} | {stage.seconds:.1f} | `{stage.key[:12]}` | {found} |"
-        )
-    for name, stage in state.stages.items():
-        lines += [f"- {name}: {note}" for note in stage.notes]
+        cells = (line.name, line.action, rows, seconds, stage.error or stage.summary)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+    lines += _listed("Why", [f"{line.name}: {line.why}" for line in told if line.why])
+    lines += _listed("Notes", [f"{line.name}: {note}" for line in told for note in line.state.notes])
     return "\n".join(lines) + "\n"
+
+
+def _listed(title: str, items: list[str]) -> list[str]:
+    return ["", f"{title}:", "", *(f"- {item}" for item in items)] if items else []
 
 
 def run_document(record: RunRecord, state: RunState, registration: dict[str, Any] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command that compares selections of a pool by what is learned from them."""
+"""The command that compares selections, objectives, views and budgets by what is learned."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pipelines.commands.shared import (
     SpecArgument,
     StoreOption,
     TrackOption,
+    err,
     print_result,
 )
 
@@ -22,21 +23,35 @@ from pipelines.commands.shared import (
 def compare(
     spec: SpecArgument,
     selections: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--selections",
             metavar="NAME,NAME,...",
-            help="Methods of curate, 'raw' (a sample of the pool with its duplicates), or NAME: {PARAM: VALUE}.",
+            help="Methods of curate, 'raw' (a sample of the pool with its duplicates), or NAME: {PARAM: VALUE}. "
+            "[default: raw,random,balanced; with --objectives, --views or --grid the spec's own]",
         ),
-    ] = "raw,random,balanced",
+    ] = None,
+    objectives: Annotated[
+        str | None, typer.Option("--objectives", metavar="NAME,NAME,...", help="Objectives.")
+    ] = None,
+    views: Annotated[
+        str | None, typer.Option("--views", metavar="NAME,NAME,...", help="Named views: paper,crop_resize,crop_only.")
+    ] = None,
     budget: Annotated[
         str | None,
-        typer.Option("--budget", help="Images of every selection: a number or a share. Several make an axis."),
+        typer.Option(
+            "--budget",
+            help="Images of every selection (a number or a share), or time of every training (90s, 20m, 1h), measured "
+            "beforehand and turned into steps. Several make an axis.",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each selection.")] = 3,
+    grid: Annotated[
+        str | None, typer.Option("--grid", help="A paper's grid: methods-views, views-data. Other options go before.")
+    ] = None,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of each variant.")] = 3,
     axis: Annotated[
         list[str],
-        typer.Option("--axis", metavar="TYPE.PARAM=VALUE,VALUE", help="Another axis: pretrain.objective=simclr,byol."),
+        typer.Option("--axis", metavar="TYPE.PARAM=VALUE,VALUE", help="Another axis: pretrain.batch=64,256."),
     ] = [],  # noqa: B006
     set_: SetOption = [],  # noqa: B006
     store: StoreOption = None,
@@ -47,18 +62,23 @@ def compare(
     plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would run and why.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train on several selections of one pool, alike in size, steps and test, and say which is worth it."""
-    from pipelines.api import Options, Pipeline
+    """Train in several variants, alike in images, steps or time, and in the test, and say which is worth it."""
+    from pipelines.api import Options, Pipeline, open_store
     from pipelines.commands.running import run_to_end
-    from pipelines.compare import comparison_spec, parse_axis, parse_budgets, parse_selections
+    from pipelines.compare import comparison_spec
+    from pipelines.compare_axes import chosen_axes, parse_axis
     from pipelines.display import plan_table
+    from pipelines.step_costs import StepCosts
 
-    axes = [*parse_budgets(budget), *map(parse_axis, axis)]
-    chosen = comparison_spec(spec, parse_selections(selections), seeds=seeds, axes=axes, overrides=set_)
-    pipeline = Pipeline(chosen.document())
+    chosen, axes = chosen_axes(grid, selections, objectives, views, budget)
+    opened = open_store(store)
+    costs = StepCosts(opened, lambda line: err.print(line, highlight=False))
+    axes = [*axes, *map(parse_axis, axis)]
+    made = comparison_spec(spec, chosen, seeds=seeds, axes=axes, overrides=set_, step_seconds=costs)
+    pipeline = Pipeline(made.document())
     options = Options(local, address, cpus, track)
     if plan_only:
-        made = pipeline.plan(store, options)
-        print_result(made.document(), plan_table(made), as_json)
+        planned = pipeline.plan(store, options)
+        print_result(planned.document(), plan_table(planned), as_json)
         return
     run_to_end(pipeline, store, options, [], as_json)

@@ -100,9 +100,16 @@ def stages(
 
 def objectives(
     name: Annotated[str | None, typer.Argument(metavar="[OBJECTIVE]", help="One objective in full.")] = None,
+    table: Annotated[bool, typer.Option("--table", help="What each learned in a test of equal CPU time.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """The self-supervised objectives; with a name, its paper and parameters."""
+    if table:
+        from pipelines.ladder import ladder_document, ladder_table
+
+        measured = ladder_document(name)
+        print_result(measured, ladder_table(measured), as_json)
+        return
     from pipelines.show import objective_documents, objective_table
 
     documents = objective_documents(name)

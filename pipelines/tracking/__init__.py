@@ -3,7 +3,7 @@
 Everything here that the driver calls is light: MLflow itself is imported only in the mirror's own process.
 """
 
-from pipelines.tracking.address import registry_uri, run_url, tracking_uri, ui_command, ui_environment
+from pipelines.tracking.address import IMPATIENT, registry_uri, run_url, tracking_uri, ui_command, ui_environment
 from pipelines.tracking.launch import (
     await_registration,
     deliver_pending,
@@ -14,6 +14,7 @@ from pipelines.tracking.launch import (
 )
 
 __all__ = [
+    "IMPATIENT",
     "await_registration",
     "deliver_pending",
     "pending_runs",

@@ -19,6 +19,11 @@ def tracking_uri(store: str | Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path(store).resolve() / 'mlflow' / 'mlflow.db'}"
 
 
+def _is_database(uri: str) -> bool:
+    """Whether MLflow reads and writes a database itself, such as sqlite or postgresql+pg8000, and no server."""
+    return uri.partition(":")[0].partition("+")[0] in ("sqlite", "postgresql", "mysql", "mssql")
+
+
 def registry_uri(store: str | Path) -> str:
     """The model registry's URI: `MLFLOW_REGISTRY_URI`, else the tracking URI."""
     return os.environ.get("MLFLOW_REGISTRY_URI") or tracking_uri(store)
@@ -26,7 +31,7 @@ def registry_uri(store: str | Path) -> str:
 
 def artifact_location(store: str | Path, experiment: str) -> str | None:
     """Folder for an experiment's artifacts, or None where the tracking server decides."""
-    if not tracking_uri(store).startswith("sqlite:"):
+    if not _is_database(tracking_uri(store)):
         return None
     return (Path(store).resolve() / "mlflow" / "artifacts" / experiment).as_uri()
 
@@ -38,10 +43,13 @@ def import_environment() -> dict[str, str]:
     return {**os.environ, **_QUIET, "PYTHONPATH": f"{root}{os.pathsep}{path}" if path else root}
 
 
+IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""Environment in which a server that is down is noticed soon."""
+
+
 def mirror_environment() -> dict[str, str]:
-    """Environment of a mirror: a server that is down is noticed soon, and the mirror's own back-off does the rest."""
-    patience = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
-    return {**patience, **import_environment(), "OMP_NUM_THREADS": "1"}
+    """Environment of a mirror, whose own back-off takes the place of MLflow's."""
+    return {**IMPATIENT, **import_environment(), "OMP_NUM_THREADS": "1"}
 
 
 def ui_environment() -> dict[str, str]:

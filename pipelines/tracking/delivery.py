@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import json
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from pipelines.tracking.connection import experiment, find_run, refused
 from pipelines.tracking.event_log import LoggedEvent
 from pipelines.tracking.note import run_note
 from pipelines.tracking.registration import register
+from pipelines.tracking.samples import table_samples
 from pipelines.tracking.state import MirrorState, StageState
 from pipelines.tracking.values import METRIC_BATCH, PARAM_BATCH, TAG_LIMIT, batches, clipped, flat_params, numbers
 
@@ -89,7 +91,8 @@ class Delivery:
                 self.client.set_terminated(stage.run_id, "KILLED", milliseconds)
                 stage.done = True
         self._describe(status)
-        self._upload(self.state.run_id, self.folder / "report.md")
+        for name in ("report.md", "pipeline.svg"):
+            self._upload(self.state.run_id, self.folder / name)
         self.client.set_terminated(self.state.run_id, _ENDS.get(status, "FAILED"), milliseconds)
         self.state.finished = True
 
@@ -146,6 +149,8 @@ class Delivery:
             for table in sorted((folder / "tables").glob("*.json")):
                 self._log_table(child.run_id, table)
                 self._log_table(self.state.run_id, table)
+        with self.tolerant(f"the samples of {name}"):
+            self._log_samples(child.run_id, folder)
         if (folder / "registration.json").exists():
             with self.tolerant(f"the model of {name}"):
                 register(self.client, self.store, folder, event, self.state, child.run_id)
@@ -270,6 +275,13 @@ class Delivery:
         entry = {"path": table.name, "type": "table"}
         if entry not in known:
             self._tag(run_id, {tag: json.dumps([*known, entry])})
+
+    def _log_samples(self, run_id: str, folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as temporary:
+            for name, sample in table_samples(folder):
+                path = Path(temporary) / f"sample_{name}.json"
+                path.write_text(json.dumps(sample))
+                self._log_table(run_id, path)
 
     def _upload(self, run_id: str, path: Path) -> None:
         if path.exists():

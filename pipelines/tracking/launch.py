@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from pipelines.promotions import Promotion, promotions
 from pipelines.runs import RunRecord, list_runs
 from pipelines.store import Store
-from pipelines.tracking.address import UI_PORT, mirror_environment, run_url
+from pipelines.tracking.address import UI_PORT, mirror_environment, run_url, tracking_uri
 from pipelines.tracking.event_log import log_is_longer, run_ended
 from pipelines.tracking.state import read_state
 
@@ -22,11 +23,13 @@ def start_mirror(store: str | Path, run_id: str) -> subprocess.Popen[bytes]:
 
 
 def deliver_pending(store: str | Path, besides: str | None = None) -> subprocess.Popen[bytes] | None:
-    """Deliver, in a process of its own, what earlier runs still owe to MLflow; None where nothing is owed.
+    """Deliver, in a process of its own, what earlier runs and promotions still owe to MLflow; None where nothing is
+    owed.
 
     besides: a run that is about to get its own mirror.
     """
-    if not [run_id for run_id in pending_runs(store) if run_id != besides]:
+    runs = [run_id for run_id in pending_runs(store) if run_id != besides]
+    if not runs and not untold_promotions(store):
         return None
     return _spawn(store, "--pending", Path(store) / "mlflow" / "pending.log")
 
@@ -60,6 +63,13 @@ def _is_pending(run: RunRecord) -> bool:
     if not log_is_longer(run.path, state.offset if state is not None else 0) and (state is None or state.finished):
         return False
     return run_ended(run.path) or not run.alive()
+
+
+def untold_promotions(store: str | Path) -> list[Promotion]:
+    """Promotions that MLflow has not heard of, of models that have a version in it, oldest first."""
+    uri, root = tracking_uri(store), Path(store)
+    waiting = [promotion for promotion in promotions(root) if not promotion.told]
+    return [p for p in waiting if (read_registration(root, p.key) or {}).get("tracking_uri") == uri]
 
 
 def mirror_log(store: str | Path, run_id: str) -> Path:

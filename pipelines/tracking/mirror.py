@@ -125,7 +125,10 @@ def mirror_run(store: Path, run_id: str, once: bool = False, patience: float = 6
     with _run_lock(mirror.folder) as alone:
         if not alone:
             return Outcome.HELD_BY_ANOTHER
-        return _follow(mirror, once, patience)
+        outcome = _follow(mirror, once, patience)
+    if outcome is Outcome.DELIVERED:
+        _tell_promotions(store)
+    return outcome
 
 
 def _follow(mirror: Mirror, once: bool, patience: float) -> Outcome:
@@ -156,4 +159,16 @@ def mirror_pending(store: Path, patience: float = 20.0) -> Outcome:
     for run_id in pending_runs(store):
         if mirror_run(store, run_id, patience=patience) is Outcome.UNREACHABLE:
             return Outcome.UNREACHABLE
-    return Outcome.DELIVERED
+    return Outcome.DELIVERED if _tell_promotions(store) else Outcome.UNREACHABLE
+
+
+def _tell_promotions(store: Path) -> bool:
+    """Move the aliases that wait for their models or their server; whether none is left."""
+    from pipelines.tracking.promoting import tell_promotions
+
+    try:
+        tell_promotions(store)
+    except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the next mirror tries again
+        print(f"{time.strftime('%H:%M:%S')} aliases wait for MLflow: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        return False
+    return True

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, RunTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModel, LoggedModelOutput, Metric, RunTag
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
@@ -18,10 +18,11 @@ from pipelines.tracking.connection import quoted
 from pipelines.tracking.event_log import LoggedEvent
 from pipelines.tracking.launch import registration_path
 from pipelines.tracking.state import MirrorState
-from pipelines.tracking.values import PARAM_LIMIT, TAG_LIMIT, clipped, numbers
+from pipelines.tracking.values import DESCRIPTION_LIMIT, PARAM_LIMIT, TAG_LIMIT, clipped, numbers
 from stages.base import committed
 
 _KEY = "curatrain.key"
+_DIGEST = 32
 
 
 def register(
@@ -41,12 +42,12 @@ def register(
         model = _logged_model(client, folder, wanted, tags, state.experiment_id, run_id)
         _bind(client, model, wanted, event, run_id, state.run_id)
         version = client.create_model_version(
-            name, f"models:/{model.model_id}", run_id, tags, None, wanted.get("description"), model_id=model.model_id
+            name, f"models:/{model.model_id}", run_id, tags, None, _described(wanted), model_id=model.model_id
         )
     _link_model_to_version(client, version)
     alias = wanted.get("alias")
     if alias:
-        _point_alias(client, name, str(alias), str(version.version), event.milliseconds)
+        point_alias(client, name, str(alias), str(version.version), event.milliseconds)
     record = {
         "name": name,
         "version": str(version.version),
@@ -58,6 +59,14 @@ def register(
     client.log_batch(run_id, tags=[RunTag("curatrain.model", record["uri"])])
     with committed(registration_path(store, key)) as temporary:
         temporary.write_text(json.dumps(record, indent=1))
+
+
+def _described(wanted: dict[str, Any]) -> str:
+    """The card in short, whole lines of it as far as a version's description goes."""
+    text = str(wanted.get("card") or wanted.get("description") or "")
+    if len(text) <= DESCRIPTION_LIMIT:
+        return text
+    return text[: DESCRIPTION_LIMIT - 2].rpartition("\n")[0] + "\n…"
 
 
 def _ensure_registered_model(client: MlflowClient, name: str) -> None:
@@ -84,7 +93,8 @@ def _logged_model(
         client.delete_logged_model(model.model_id)
     params = {str(k): clipped(str(v), PARAM_LIMIT) for k, v in (wanted.get("params") or {}).items()}
     name = re.sub(r"[/:.%\"']", "-", str(wanted["name"]))  # characters that a logged model's name may not hold
-    model = client.create_logged_model(experiment_id, name, run_id, tags, params, "vision backbone")
+    noted = tags | {"mlflow.note.content": _described(wanted)}
+    model = client.create_logged_model(experiment_id, name, run_id, noted, params, "vision backbone")
     client.log_model_artifacts(model.model_id, str(folder / "model"))
     _name_model_in_its_file(client, folder / "model" / "MLmodel", model.model_id, run_id)
     return client.finalize_logged_model(model.model_id, "READY")
@@ -103,14 +113,26 @@ def _name_model_in_its_file(client: MlflowClient, path: Path, model_id: str, run
 def _bind(
     client: MlflowClient, model: LoggedModel, wanted: dict[str, Any], event: LoggedEvent, run_id: str, parent_id: str
 ) -> None:
-    figures = numbers(wanted.get("metrics") or {})
-    points = [Metric(k, v, event.milliseconds, 0, model_id=model.model_id) for k, v in figures.items()]
+    tested = {of_set: _tested(entry) for of_set, entry in (wanted.get("datasets") or {}).items()}
+    points = []
+    for name, value in numbers(wanted.get("metrics") or {}).items():
+        dataset = tested.get(name.rpartition("/")[0])
+        of = {"dataset_name": dataset.name, "dataset_digest": dataset.digest} if dataset else {}
+        points.append(Metric(name, value, event.milliseconds, 0, model_id=model.model_id, **of))
+    if tested:
+        context = [InputTag("mlflow.data.context", "evaluation")]
+        client.log_inputs(run_id, [DatasetInput(dataset, context) for dataset in tested.values()])
     if points:
         client.log_batch(run_id, metrics=points)
     for owner in (run_id, parent_id):
         outputs = client.get_run(owner).outputs
         if not any(o.model_id == model.model_id for o in (outputs.model_outputs if outputs else [])):
             client.log_outputs(owner, [LoggedModelOutput(model.model_id, 0)])
+
+
+def _tested(entry: dict[str, str]) -> Dataset:
+    """Test images as a dataset; its digest is of what they are."""
+    return Dataset(entry["name"], entry["digest"][:_DIGEST], "local", json.dumps({"evaluation": entry["digest"]}))
 
 
 def _link_model_to_version(client: MlflowClient, version: ModelVersion) -> None:
@@ -122,7 +144,7 @@ def _link_model_to_version(client: MlflowClient, version: ModelVersion) -> None:
         client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps([*known, here])})
 
 
-def _point_alias(client: MlflowClient, name: str, alias: str, version: str, milliseconds: int) -> None:
+def point_alias(client: MlflowClient, name: str, alias: str, version: str, milliseconds: int) -> None:
     """Move the alias here, unless a later run has moved it already (an early run may be delivered late)."""
     tag = f"curatrain.alias_time.{alias}"
     registered = client.get_registered_model(name)

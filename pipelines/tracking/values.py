@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-KEY_LIMIT, PARAM_LIMIT, TAG_LIMIT = 250, 6000, 8000
+KEY_LIMIT, PARAM_LIMIT, TAG_LIMIT, DESCRIPTION_LIMIT = 250, 6000, 8000, 5000
 PARAM_BATCH, METRIC_BATCH = 100, 1000
 T = TypeVar("T")
 

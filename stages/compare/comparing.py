@@ -4,47 +4,59 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
-from stages.artifact import Artifact
 from stages.base import StageContext, StageError, StageResult
+from stages.compare.ranking import main_effects, ranking
 from stages.compare.report import write_report
 from stages.register.lineage import ancestors
 from stages.tables import files_digest
+from training.evaluation.clid import clid
 from training.evaluation.intervals import paired_difference, t_interval
 
 if TYPE_CHECKING:
     from stages.compare import CompareParams
+
+CLID = "clid_trained"
 
 
 @dataclass(frozen=True)
 class Cell:
     """One evaluation. values: its value on each axis. images: trained on, or None where that is not known.
 
+    seconds: that its training took, by the clock of the machine that it ran on; None where that is not known.
     metrics, split, protocol: as in its `metrics.json`.
     """
 
     name: str
     values: dict[str, str]
     images: int | None
+    seconds: float | None
     metrics: dict[str, float]
     split: dict[str, Any]
     protocol: str
 
 
 def compare(ctx: StageContext[CompareParams]) -> StageResult:
-    """Run the compare stage: `comparison.json`, the table for MLflow in `tables/`, and the report."""
-    cells = [_read_cell(name, values, ctx) for name, values in sorted(ctx.params.cells.items())]
+    """Run the compare stage: `comparison.json`, `costs.json`, the table for MLflow in `tables/`, and the report.
+
+    Costs stand apart, so that the comparison's digest does not depend on how fast a machine was.
+    """
+    cells = _with_clid([_read_cell(name, values, ctx) for name, values in sorted(ctx.params.cells.items())])
     _check_comparable(cells)
     record = _record(ctx.params, cells)
     for text in record["remarks"]:
         ctx.note(text)
     with ctx.writing("comparison.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    seconds = {cell.name: cell.seconds for cell in cells}
+    with ctx.writing("costs.json") as temporary:
+        temporary.write_text(json.dumps({"training_seconds": seconds}, indent=1, sort_keys=True) + "\n")
     with ctx.writing("tables/comparison.json") as temporary:
         temporary.write_text(json.dumps(flat_table(record)) + "\n")
-    write_report(ctx.report, record)
+    write_report(ctx.report, record, seconds)
     return StageResult(
         digest=files_digest(ctx.work, ["comparison.json"]),
         rows_in=len(cells),
@@ -59,13 +71,21 @@ def _read_cell(name: str, values: dict[str, str], ctx: StageContext[CompareParam
     if artifact is None:
         raise StageError(f"cells.{name} has no evaluation: connect one as inputs.metrics.{name}")
     record = json.loads((artifact.path / "metrics.json").read_text())
-    return Cell(name, values, _trained_on(artifact), record["metrics"], record["split"], record["protocol"]["id"])
+    chain = ancestors([artifact])
+    shards, trainings = ([a for a in chain if a.manifest.get("kind") == kind] for kind in ("shards", "checkpoint"))
+    images = shards[0].manifest.get("rows_out") if len(shards) == 1 else None
+    known = bool(trainings) and all("seconds" in a.manifest for a in trainings)
+    seconds = sum(a.manifest["seconds"] for a in trainings) if known else None
+    return Cell(name, values, images, seconds, record["metrics"], record["split"], record["protocol"]["id"])
 
 
-def _trained_on(metrics: Artifact) -> int | None:
-    """Images in the shards that the evaluated checkpoint was trained on."""
-    counts = [a.manifest.get("rows_out") for a in ancestors([metrics]) if a.manifest.get("kind") == "shards"]
-    return counts[0] if len(counts) == 1 else None
+def _with_clid(cells: list[Cell]) -> list[Cell]:
+    """The cells with CLID, which only exists between models, where all have its two parts."""
+    parts = ("cluster_learnability_trained", "intrinsic_dimension_trained")
+    if len(cells) < 2 or not all(isfinite(cell.metrics.get(part, nan)) for cell in cells for part in parts):
+        return cells
+    values = clid(*([cell.metrics[part] for cell in cells] for part in parts))
+    return [replace(cell, metrics={**cell.metrics, CLID: value}) for cell, value in zip(cells, values, strict=True)]
 
 
 def _check_comparable(cells: Sequence[Cell]) -> None:
@@ -84,7 +104,7 @@ def _check_comparable(cells: Sequence[Cell]) -> None:
 
 def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
     """Everything that `comparison.json` says."""
-    measures = [name for name in params.measures if all(name in cell.metrics for cell in cells)]
+    measures = [name for name in (*params.measures, CLID) if all(name in cell.metrics for cell in cells)]
     if not measures:
         raise StageError(f"no evaluation has all of the figures to compare: {', '.join(params.measures)}")
     groups: dict[tuple[tuple[str, str], ...], dict[str, Cell]] = {}
@@ -103,6 +123,7 @@ def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
         for measure in measures:
             row[measure] = _statistics(measure, runs, None if against is runs else against, params.confidence)
         rows.append(row)
+    first = {variant: {r: c.metrics[measures[0]] for r, c in runs.items()} for variant, runs in groups.items()}
     return {
         "repeats": params.repeats,
         "baseline": params.baseline,
@@ -113,6 +134,8 @@ def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
         "chance": cells[0].metrics.get("chance"),
         "rows": rows,
         "cells": [{"name": c.name, "values": c.values, "images": c.images, "metrics": c.metrics} for c in cells],
+        "ranking": ranking(first, params.confidence),
+        "main_effects": main_effects(first, params.confidence),
         "remarks": _remarks(rows),
     }
 

@@ -1,4 +1,4 @@
-"""What a person reads of a comparison: a Markdown page, a CSV table, and a chart with intervals."""
+"""What a person reads of a comparison: a Markdown page, a CSV table, and charts with intervals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from statistics import fmean
+from typing import Any
 
 LABELS = {
     "knn_trained": "kNN",
@@ -18,30 +15,55 @@ LABELS = {
     "knn_trained_balanced": "kNN, balanced",
     "linear_trained_balanced": "linear, balanced",
     "rankme_trained": "RankMe",
+    "clid_trained": "CLID",
 }
 
 
-def write_report(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write `comparison.md`, `comparison.csv` and `comparison.png`."""
-    (folder / "comparison.md").write_text(comparison_markdown(record), encoding="utf-8")
-    (folder / "comparison.csv").write_text(cells_csv(record), encoding="utf-8")
+Seconds = Mapping[str, float | None]
+"""What each evaluation's training took, by the evaluation's name."""
+
+
+def write_report(folder: Path, record: Mapping[str, Any], seconds: Seconds) -> None:
+    """Write `comparison.md`, `comparison.csv`, `comparison.png`, and, where there is something to draw, `cost.png`
+    (quality against training time) and `effects.png` (what each axis is worth)."""
+    from stages.compare.charts import comparison_chart, cost_chart, effects_chart
+
+    (folder / "comparison.md").write_text(comparison_markdown(record, seconds), encoding="utf-8")
+    (folder / "comparison.csv").write_text(cells_csv(record, seconds), encoding="utf-8")
     comparison_chart(record).savefig(folder / "comparison.png", dpi=110)
+    costs = variant_seconds(record, seconds)
+    if all(cost is not None for cost in costs):
+        cost_chart(record, costs).savefig(folder / "cost.png", dpi=110)
+    if record["main_effects"]:
+        effects_chart(record).savefig(folder / "effects.png", dpi=110)
 
 
-def comparison_markdown(record: Mapping[str, Any]) -> str:
-    """The table of variants, what its intervals mean, and every single evaluation with its own interval."""
+def variant_seconds(record: Mapping[str, Any], seconds: Seconds) -> list[float | None]:
+    """Mean training seconds of each row's evaluations; None where they are not all known."""
+    found = []
+    for row in record["rows"]:
+        own = [seconds.get(c["name"]) for c in record["cells"] if c["values"].items() >= row["variant"].items()]
+        known = [value for value in own if value is not None]
+        found.append(fmean(known) if known and len(known) == len(own) else None)
+    return found
+
+
+def comparison_markdown(record: Mapping[str, Any], seconds: Seconds) -> str:
+    """The table of variants, what its intervals mean, who is best, what each axis is worth, and every single
+    evaluation with its own interval."""
     axes = list(record["rows"][0]["variant"])
     against = ", ".join(f"{axis} {value}" for axis, value in record["baseline"].items())
-    head = [*axes, "images"]
+    head = [*axes, "images", "seconds"]
     for measure in record["measures"]:
         head += [label(measure), f"{label(measure)} − {against}"]
     lines = [f"# {' × '.join(axes)}", "", _row(head), "|" + "---|" * len(head)]
-    for row in record["rows"]:
-        cells = [*row["variant"].values(), "" if row["images"] is None else f"{row['images']:,}"]
+    for row, cost in zip(record["rows"], variant_seconds(record, seconds), strict=True):
+        cells = [*row["variant"].values(), *("" if n is None else f"{n:,.0f}" for n in (row["images"], cost))]
         for measure in record["measures"]:
             cells += [interval_text(row[measure]), difference_text(row[measure], row["baseline"])]
         lines.append(_row(cells))
-    lines += ["", *(f"- {text}" for text in statements(record)), "", "## Every evaluation", ""]
+    lines += ["", *(f"- {text}" for text in statements(record)), *_ranking(record), *_effects(record)]
+    lines += ["", "## Every evaluation", ""]
     head = [*record["cells"][0]["values"], *map(label, record["measures"])]
     lines += [_row(head), "|" + "---|" * len(head)]
     for cell in record["cells"]:
@@ -53,6 +75,36 @@ def comparison_markdown(record: Mapping[str, Any]) -> str:
         f"other queries might give, not what another {record['repeats']} would.",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _ranking(record: Mapping[str, Any]) -> list[str]:
+    """Who is best by the first measure, and who is told apart from how many."""
+    measure = record["measures"][0]
+    head = ["", *record["rows"][0]["variant"], label(measure), "above", "below"]
+    lines = ["", f"## Ranking by {label(measure)}", "", _row(head), "|" + "---|" * len(head)]
+    for place, row in enumerate(record["ranking"], 1):
+        lines.append(_row([place, *row["variant"].values(), f"{row['mean']:.3f}", row["above"], row["below"]]))
+    told = f"Above and below: how many others a variant differs from beyond chance (paired by {record['repeats']})."
+    return [*lines, "", told]
+
+
+def _effects(record: Mapping[str, Any]) -> list[str]:
+    found = record["main_effects"]
+    if not found:
+        return []
+    measure = label(record["measures"][0])
+    lines = [
+        "",
+        "## What each axis is worth",
+        "",
+        _row(["axis", "level", f"{measure} less the mean of all"]),
+        "|---|---|---|",
+    ]
+    for axis, levels in found["effects"].items():
+        for level, row in levels.items():
+            lines.append(_row([axis, level, _with_bounds(row["effect"], row["lo"], row["hi"], sign="+")]))
+    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found["shares"].items())
+    return [*lines, "", f"Shares of the sum of squares: {shares}."]
 
 
 def statements(record: Mapping[str, Any]) -> list[str]:
@@ -101,59 +153,19 @@ def _single(metrics: Mapping[str, float], measure: str) -> str:
     return _with_bounds(metrics[measure], metrics.get(f"{measure}_lo"), metrics.get(f"{measure}_hi"))
 
 
-def _row(cells: Sequence[str]) -> str:
+def _row(cells: Sequence[object]) -> str:
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def cells_csv(record: Mapping[str, Any]) -> str:
-    """A line for each evaluation: its value on every axis, images trained on, and its figures."""
+def cells_csv(record: Mapping[str, Any], seconds: Seconds) -> str:
+    """A line for each evaluation: its value on every axis, images and seconds trained on, and its figures."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     ends = ("", "_lo", "_hi")
     names = [f"{m}{end}" for m in record["measures"] for end in ends if f"{m}{end}" in record["cells"][0]["metrics"]]
-    writer.writerow([*record["cells"][0]["values"], "images", *names])
+    writer.writerow([*record["cells"][0]["values"], "images", "seconds", *names])
     for cell in record["cells"]:
-        writer.writerow([*cell["values"].values(), cell["images"], *(cell["metrics"].get(name) for name in names)])
+        cost = seconds.get(cell["name"])
+        figures = (cell["metrics"].get(name) for name in names)
+        writer.writerow([*cell["values"].values(), cell["images"], cost, *figures])
     return buffer.getvalue()
-
-
-def comparison_chart(record: Mapping[str, Any]) -> Figure:
-    """A column a measure. Above: each repetition as a dot, the mean with its interval; below: paired differences."""
-    from matplotlib.figure import Figure
-
-    measures, rows = record["measures"], record["rows"]
-    names = [" ".join(row["variant"].values()) for row in rows]
-    width = max(2.4, 0.55 * len(rows) + 1.0)
-    figure = Figure(figsize=(min(14.0, width * len(measures)), 5.6), layout="constrained")
-    panels = figure.subplots(2, len(measures), squeeze=False, sharex=True)
-    for column, measure in enumerate(measures):
-        above, below = panels[0][column], panels[1][column]
-        _draw_values(above, record, measure)
-        for place, row in enumerate(rows):
-            _draw_interval(below, place, [row[measure].get(f"difference{end}") for end in ("", "_lo", "_hi")])
-        below.axhline(0, color="#999", linewidth=0.8)
-        above.set_title(label(measure), fontsize=10)
-        below.set_xticks(range(len(rows)), names, rotation=40, ha="right", fontsize=8)
-        for axes in (above, below):
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(axis="y", labelsize=8)
-            axes.margins(x=0.15)
-    panels[0][0].set_ylabel(f"mean over {record['repeats']}s", fontsize=9)
-    against = ", ".join(record["baseline"].values())
-    panels[1][0].set_ylabel(f"difference to {against}", fontsize=9)
-    return figure
-
-
-def _draw_values(axes: Axes, record: Mapping[str, Any], measure: str) -> None:
-    for place, row in enumerate(record["rows"]):
-        own = [c["metrics"][measure] for c in record["cells"] if c["values"].items() >= row["variant"].items()]
-        axes.plot([place + 0.18] * len(own), own, ".", color="#b8bec9", markersize=5)
-        _draw_interval(axes, place, [row[measure][name] for name in ("mean", "lo", "hi")])
-
-
-def _draw_interval(axes: Axes, place: int, statistics: Sequence[float | None]) -> None:
-    value, low, high = statistics
-    if value is None:
-        return
-    bars = None if low is None or high is None else [[value - low], [high - value]]
-    axes.errorbar([place], [value], yerr=bars, fmt="o", color="#2f6fde", capsize=4, markersize=5, linewidth=1.4)

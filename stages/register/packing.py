@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import os
@@ -17,7 +18,7 @@ import yaml
 
 from stages.base import StageContext, StageError, StageResult, committed
 from stages.register import RegisterParams
-from stages.register.card import model_card
+from stages.register.card import model_card, short_card
 from stages.register.lineage import Ancestor, ancestors
 from stages.register.provenance import data_counts
 from stages.tables import files_digest
@@ -41,8 +42,10 @@ def pack_model(ctx: StageContext[RegisterParams]) -> StageResult:
     for name in _WEIGHTS:
         with ctx.writing(name) as temporary:
             shutil.copyfile(checkpoint.path / name, temporary)
+    counts = data_counts(chain)
     with ctx.writing("registration.json") as temporary:
         document = registration(ctx.params, config, evaluation, chain)
+        document["card"] = short_card(ctx.params.description, config, evaluation, counts)
         temporary.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
     card = model_card(
         name=ctx.params.name,
@@ -51,8 +54,9 @@ def pack_model(ctx: StageContext[RegisterParams]) -> StageResult:
         config=config,
         preprocessing=preprocessing,
         evaluation=evaluation,
-        counts=data_counts(chain),
+        counts=counts,
         chain=chain,
+        weights=_sha256(ctx.work / "backbone.safetensors"),
     )
     for path in (ctx.work / "README.md", ctx.report / "model_card.md"):
         with committed(path) as temporary:
@@ -69,7 +73,7 @@ def pack_model(ctx: StageContext[RegisterParams]) -> StageResult:
 def registration(
     params: RegisterParams, config: Mapping[str, Any], evaluation: Mapping[str, Any], chain: Sequence[Ancestor]
 ) -> dict[str, Any]:
-    """What the registry is to hold of this model: name, alias, description, tags, parameters and figures.
+    """What the registry is to hold of this model: name, alias, description, tags, parameters, figures and on what.
 
     Tags name every ancestor by its key and digest (`lineage.<stage type>`; numbered where a type occurs twice).
     """
@@ -100,7 +104,15 @@ def registration(
         "tags": tags,
         "params": {key: json.dumps(v) if isinstance(v, dict | list) else v for key, v in wanted.items()},
         "metrics": evaluation["metrics"],
+        "datasets": _tested(evaluation),
     }
+
+
+def _tested(evaluation: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Name and digest of the images behind the figures, by the set in a figure's name; "" for those held out."""
+    splits = {"": evaluation["split"]} | {n: found["split"] for n, found in evaluation.get("sets", {}).items()}
+    known = {name: split["digests"]["queries"] for name, split in splits.items() if split.get("queries")}
+    return {name: {"name": name or "held-out images", "digest": digest} for name, digest in known.items()}
 
 
 def save_pyfunc(target: Path, weights: Path, dim: int, metadata: dict[str, Any]) -> None:
@@ -169,6 +181,11 @@ def _requirements(weights: Path) -> list[str]:
         except PackageNotFoundError:
             continue
     return pinned
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_json(folder: Path, name: str) -> dict[str, Any]:

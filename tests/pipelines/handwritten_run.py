@@ -15,7 +15,9 @@ import yaml
 from PIL import Image
 
 from pipelines.events import EventLog
-from pipelines.runs import boot_id, process_start
+from pipelines.report import write_report
+from pipelines.runs import RunRecord, boot_id, process_start
+from pipelines.store import Store
 
 
 def key_of(name: str) -> str:
@@ -77,7 +79,11 @@ class HandwrittenRun:
         Image.new("RGB", (64, 48), (200, 80, 40)).save(folder / "report" / "sheet.png")
         (folder / "report" / "notes.md").write_text(f"# What {stage} did\n")
         entries = [{"name": "selection", "stage": i, "key": key_of(i), "digest": key_of(i + "!")} for i in inputs]
-        manifest = {"kind": stage, "stage": stage, "key": key_of(stage), "inputs": entries, "recipe": {"params": {}}}
+        manifest = {
+            "kind": stage, "type": stage, "stage": stage, "key": key_of(stage), "digest": key_of(stage + "!"),
+            "inputs": entries, "recipe": {"params": {}}, "params": {"of": stage}, "metrics": {"kept_share": 0.4},
+            "files": [], "seconds": 1.5,
+        }  # fmt: skip
         (folder / "manifest.json").write_text(json.dumps(manifest))
         return folder
 
@@ -101,8 +107,15 @@ class HandwrittenRun:
     def registration(self, model: Path) -> None:
         folder = self.artifact("register", ("pretrain",))
         shutil.copytree(model, folder / "model", dirs_exist_ok=True)
-        wanted = {"name": "toy-model", "alias": "candidate", "tags": {"shards": "abc"}, "metrics": {"knn": 0.61}}
-        (folder / "registration.json").write_text(json.dumps(wanted | {"description": "A toy."}))
+        wanted = {
+            "name": "toy-model",
+            "alias": "candidate",
+            "tags": {"shards": "abc"},
+            "metrics": {"knn": 0.61, "birds/knn": 0.5},
+        }
+        tested = {name: {"name": name or "held-out images", "digest": key_of(name)} for name in ("", "birds")}
+        wanted |= {"card": "## Results\n\nA toy that halves.\n", "datasets": tested}
+        (folder / "registration.json").write_text(json.dumps(wanted))
 
     def whole(self, model: Path | None = None) -> None:
         """Every event of a run that goes well."""
@@ -120,5 +133,5 @@ class HandwrittenRun:
         self.end()
 
     def end(self, status: str = "done") -> None:
-        (self.path / "report.md").write_text("# Report\n")
+        write_report(RunRecord(Store(self.store), self.id), status)
         self.event("run_finished", status=status)

@@ -41,7 +41,7 @@ def document(folder: Path, **stages: dict[str, Any]) -> dict[str, Any]:
             "threads": 1,
             "workers": 1,
         },
-        "evaluate": {"threads": 1, "min_class_size": 2},
+        "evaluate": {"threads": 1, "min_class_size": 2, "robustness": "none"},
         "register": {"name": "small"},
     }
     for name, params in stages.items():

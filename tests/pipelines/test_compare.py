@@ -13,9 +13,21 @@ from typer.testing import CliRunner
 
 from pipelines.api import Options, Pipeline, Run
 from pipelines.cli import app
-from pipelines.compare import comparison_spec, parse_axis, parse_budgets, parse_selections
+from pipelines.compare import comparison_spec
+from pipelines.compare_axes import (
+    GRIDS,
+    chosen_axes,
+    grid_preset,
+    parse_axis,
+    parse_budgets,
+    parse_objectives,
+    parse_selections,
+    parse_views,
+)
 from pipelines.errors import SpecError, UsageError
 from pipelines.events import STAGE_STARTED
+from pipelines.step_costs import StepCosts
+from pipelines.store import Store
 from stages.evaluate import Evaluate
 from tests.pipelines import small
 
@@ -135,6 +147,79 @@ def test_axes_budgets_and_overrides(folder: Path) -> None:
     assert one.document()["stages"]["curate-random"]["target"] == 8
 
 
+def test_each_objective_has_its_own_defaults(folder: Path) -> None:
+    """What follows from an objective (views, backbone) is chosen anew for each; what the spec says stays."""
+    document = small.document(folder)
+    document["stages"]["pretrain"] = {"objective": {"name": "dcl", "temperature": 0.3}, "batch": 8, "steps": 2}
+    bodies = comparison_spec(document, axes=parse_objectives("dcl,mae"), seeds=1).document()["stages"]
+    assert "curate" in bodies and bodies["compare"]["baseline"] == {"objective": "dcl"}
+    dcl, mae = bodies["pretrain-dcl-0"], bodies["pretrain-mae-0"]
+    assert (dcl["views"]["crops"], mae["views"]["crops"]) == (2, 1)
+    assert dcl["objective"]["temperature"] == 0.3 and dcl["backbone"] != mae["backbone"]
+
+
+def test_views_take_the_place_of_the_specs_own(folder: Path) -> None:
+    document = small.document(folder, pretrain={"views": {"jitter": 0.9}})
+    bodies = comparison_spec(document, axes=parse_views("crop_resize,crop_only"), seeds=1).document()["stages"]
+    assert [bodies[f"pretrain-{name}-0"]["views"]["resize"] for name in ("crop_resize", "crop_only")] == [True, False]
+    assert bodies["pretrain-crop_resize-0"]["views"]["jitter"] == 0.0
+
+
+def test_a_time_becomes_steps_for_each_variant_alike(folder: Path) -> None:
+    asked = []
+
+    def step_seconds(body: Any) -> float:
+        asked.append(body)
+        return {"simclr": 0.1, "byol": 0.2}[body["objective"]["name"]]
+
+    axes = [*parse_objectives("simclr,byol"), *parse_budgets("30s,1m")]
+    spec = comparison_spec(small.document(folder), axes=axes, seeds=2, step_seconds=step_seconds)
+    steps = {name: body["steps"] for name, body in spec.document()["stages"].items() if body["uses"] == "pretrain"}
+    assert steps == {
+        "pretrain-simclr-30s-0": 300, "pretrain-simclr-30s-1": 300, "pretrain-simclr-1m-0": 600,
+        "pretrain-simclr-1m-1": 600, "pretrain-byol-30s-0": 150, "pretrain-byol-30s-1": 150,
+        "pretrain-byol-1m-0": 300, "pretrain-byol-1m-1": 300,
+    }  # fmt: skip
+    assert len({json.dumps(body, sort_keys=True) for body in asked}) == 2
+    one = comparison_spec(
+        small.document(folder), axes=[*axes[:1], *parse_budgets("3s")], seeds=1, step_seconds=lambda _: 0.1
+    )
+    assert one.document()["stages"]["pretrain-byol-0"]["steps"] == 30
+
+
+def test_a_step_is_measured_once_and_its_cost_kept(tmp_path: Path) -> None:
+    told: list[str] = []
+    costs = StepCosts(Store(tmp_path / "store"), told.append)
+    body = {"objective": "simclr", "backbone": "test_resnet", "batch": 8, "image_size": 16, "threads": 1}
+    seconds = costs(body)
+    assert 0 < seconds < 5 and len(told) == 1
+    assert costs(body) == seconds and len(told) == 1
+
+
+def test_options_of_a_grid_give_way_to_those_given() -> None:
+    chosen, axes = chosen_axes("views-data", None, "simclr,byol", None, None)
+    assert [name for name, _ in chosen] == ["random"]
+    assert {axis.name: list(axis.options) for axis in axes} == {
+        "objective": ["simclr", "byol"],
+        "views": ["paper", "shared_colour", "crop_resize", "crop_only"],
+        "budget": ["0.1", "0.9"],
+    }
+    chosen, axes = chosen_axes(None, None, None, None, None)
+    assert [name for name, _ in chosen] == ["raw", "random", "balanced"] and axes == []
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_grids_make_specs(folder: Path, name: str) -> None:
+    document = small.document(folder)
+    document["stages"]["pretrain"] = {"preset": "small", "image_size": 32, "batch": 8, "steps": 2}
+    chosen, axes = chosen_axes(name, None, None, None, None)
+    bodies = comparison_spec(document, chosen, axes=axes, seeds=1).document()["stages"]
+    many = 1
+    for axis in axes:
+        many *= len(axis.options)
+    assert sum(body["uses"] == "pretrain" for body in bodies.values()) == many == len(bodies["compare"]["cells"])
+
+
 def test_a_preset_takes_the_common_target() -> None:
     ((name, changes),) = parse_selections("dinov2")
     assert name == "dinov2" and changes["method"] == "mixture" and "target" not in changes
@@ -147,6 +232,10 @@ def test_a_preset_takes_the_common_target() -> None:
         (lambda folder: parse_selections("random,random"), "stands twice"),
         (lambda folder: parse_selections("{"), "expected names"),
         (lambda folder: parse_budgets("many"), "expected a number"),
+        (lambda folder: parse_objectives("simclr,byoll"), "no 'byoll' .did you mean 'byol'"),
+        (lambda folder: parse_views("crop,crop_only"), "known are paper"),
+        (lambda folder: grid_preset("view-data"), "did you mean 'views-data'"),
+        (lambda folder: comparison_spec(small.document(folder), seeds=1), "nothing to compare"),
         (lambda folder: parse_axis("objective"), "expected TYPE.PARAM"),
         (
             lambda folder: comparison_spec({"name": "x", "stages": {"crawl": {"sources": ["a"]}}}, [("random", {})]),

@@ -1,8 +1,10 @@
-"""What a person sees: the MLflow UI of a mirrored store, opened in a headless browser."""
+"""What a person sees: the MLflow UI of a mirrored store in a headless browser, clicked through from run to model."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,43 +12,54 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
+from curation.galleries import Section, Tile, gallery_html
 from pipelines import tracking
 from pipelines.tracking.mirror import Outcome, mirror_run
 from pipelines.tracking.state import read_state
+from tests.browser import browser, drawn, opened, photograph  # noqa: F401 - a fixture
 from tests.pipelines.handwritten_run import HandwrittenRun
+from tests.stages.pool import emoji_bytes
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BROWSER is None, reason="no chromium on PATH"),
-]
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
-
-@pytest.fixture
-def mirrored(tracked_store: Path, saved_model: Path) -> HandwrittenRun:
-    run = HandwrittenRun(tracked_store)
-    run.whole(saved_model)
-    assert mirror_run(tracked_store, run.id) is Outcome.DELIVERED
-    return run
+pytestmark = pytest.mark.slow
+PICTURES = 12
+NO_USERS = "/users/current"
+"""MLflow's page asks who is logged in; a server without users answers 404."""
 
 
-@pytest.fixture
-def port(tracked_store: Path, mirrored: HandwrittenRun) -> Iterator[int]:
+@dataclass(frozen=True)
+class Shown:
+    """A mirrored run, the address of its page, and a folder for screenshots."""
+
+    run: HandwrittenRun
+    link: str
+    port: int
+    pictures: Path
+
+
+@contextlib.contextmanager
+def serving(store: Path) -> Iterator[int]:
+    """MLflow's server on a store, on a free port of loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = tracking.ui_command(tracked_store, port), tracking.ui_environment()
-    with (tracked_store / "ui.log").open("wb") as log:
+    command, environment = tracking.ui_command(store, port), tracking.ui_environment()
+    with (store / "ui.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not answers(port):
-            assert time.monotonic() < deadline and server.poll() is None, (tracked_store / "ui.log").read_text()
+            assert time.monotonic() < deadline and server.poll() is None, (store / "ui.log").read_text()
             time.sleep(0.3)
         yield port
     finally:
@@ -62,63 +75,90 @@ def answers(port: int) -> bool:
         return False
 
 
-def browse(url: str, folder: Path, *arguments: str) -> str:
-    command = [str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,1000"]
-    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=30000", *arguments, url]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, migrated_database: Path, saved_model: Path) -> Iterator[Shown]:
+    store = tmp_path_factory.mktemp("shown") / "store"
+    (store / "mlflow").mkdir(parents=True)
+    shutil.copy(migrated_database, store / "mlflow" / "mlflow.db")
+    run = HandwrittenRun(store)
+    folder = run.artifact("curate")
+    tiles = [Tile(data, name) for name, _, data in emoji_bytes(PICTURES)]
+    (folder / "report" / "clusters.html").write_text(gallery_html("Clusters", [Section("all", tiles)]))
+    (folder / "selection").mkdir()
+    pq.write_table(pa.table({"role": ["train", "holdout"]}), folder / "selection" / "part-0.parquet")
+    with pytest.MonkeyPatch.context() as environment:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            environment.delenv(name, raising=False)
+        run.whole(saved_model)
+        assert mirror_run(store, run.id) is Outcome.DELIVERED
+        with serving(store) as port:
+            link = tracking.run_link(store, run.id, port)
+            assert link is not None
+            yield Shown(run, link, port, tmp_path_factory.mktemp("screenshots"))
 
 
-def screenshot(url: str, path: Path) -> Image.Image:
-    browse(url, path.parent, f"--screenshot={path}")
-    with Image.open(path) as image:
-        return image.convert("RGB")
+@contextlib.contextmanager
+def page_of(browser: Browser, shown: Shown, url: str) -> Iterator[Page]:  # noqa: F811
+    with opened(browser, url, width=1400, known=NO_USERS) as page:
+        page.set_default_timeout(60_000)
+        yield page
 
 
-def colours(image: Image.Image) -> int:
-    return len(image.getcolors(maxcolors=image.width * image.height) or [])
+def test_from_the_run_to_a_stage_to_its_pictures_and_tables(browser: Browser, shown: Shown) -> None:  # noqa: F811
+    with page_of(browser, shown, shown.link) as page:
+        page.get_by_text("curate is done").wait_for()
+        assert page.get_by_text("GenAI").count() == 1 and page.get_by_role("link", name="Models").count() >= 1
+        photograph(page, shown.pictures / "run.png")
+        page.get_by_role("tab", name="Artifacts").click()
+        page.get_by_label("pipeline.svg").click()
+        page.wait_for_function("[...document.images].some(image => image.naturalWidth === 600)")
+        photograph(page, shown.pictures / "picture.png")
+        page.get_by_label("report.md").click()
+        page.get_by_role("cell", name="pretrain is done").wait_for()
+        photograph(page, shown.pictures / "report.png")
+        page.get_by_role("tab", name="Overview").click()
+        page.get_by_role("link", name="curate", exact=True).click()
+        page.get_by_text("two clusters were empty").first.wait_for()
+        page.get_by_role("tab", name="Artifacts").click()
+        page.get_by_text("report", exact=True).click()
+        page.get_by_text("clusters.html", exact=True).click()
+        page.frame_locator("iframe").get_by_role("heading", name="Clusters").wait_for()
+        (frame,) = (frame for frame in page.frames if frame.url.startswith("blob:"))
+        frame.wait_for_function("[...document.images].every(image => image.complete)")
+        assert drawn(frame) == PICTURES
+        photograph(page, shown.pictures / "clusters.png")
+        page.get_by_text("sheet.png", exact=True).click()
+        page.wait_for_function("[...document.images].some(image => image.naturalWidth === 64)")
+        page.get_by_text("sample_selection.json", exact=True).click()
+        page.get_by_text("holdout").wait_for()
+        photograph(page, shown.pictures / "table.png")
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Where screenshots go: `CURATRAIN_SCREENSHOTS`, to look at them, or a folder that goes away."""
-    folder = Path(os.environ.get("CURATRAIN_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+def test_from_the_run_to_the_model_and_its_version(browser: Browser, shown: Shown) -> None:  # noqa: F811
+    with page_of(browser, shown, shown.link) as page:
+        page.get_by_role("link", name="register", exact=True).click()
+        page.get_by_role("link", name=re.compile("toy-model")).last.wait_for()
+        state = read_state(shown.run.path)
+        assert state is not None
+        page.goto(
+            f"http://127.0.0.1:{shown.port}/#/experiments/{state.experiment_id}/models?workflowType=machine_learning"
+        )
+        page.get_by_role("link", name="toy-model", exact=True).first.click()
+        page.get_by_text("A toy that halves").wait_for()
+        page.get_by_text("held-out images").first.wait_for()
+        photograph(page, shown.pictures / "model.png")
+        page.locator('a[href*="/models/toy-model/versions/1"]').first.click()
+        page.get_by_role("heading", name="Version 1").wait_for()
+        page.get_by_text("@ candidate").wait_for()
+        page.get_by_role("link", name="register", exact=True).wait_for()
+        photograph(page, shown.pictures / "version.png")
 
 
-def test_the_run_page_shows_the_table_of_stages(mirrored: HandwrittenRun, port: int, pictures: Path) -> None:
-    url = tracking.run_link(mirrored.store, mirrored.id, port)
-    assert url is not None
-    page = browse(url, pictures, "--dump-dom")
-    assert mirrored.id in page
-    assert "two clusters were empty" not in page and "pretrain is done" in page
-    assert colours(screenshot(url, pictures / "run.png")) > 50
-
-
-def test_the_runs_table_shows_the_run_tree(mirrored: HandwrittenRun, port: int, pictures: Path) -> None:
-    state = read_state(mirrored.path)
+def test_the_table_of_runs_holds_the_run_with_its_children(browser: Browser, shown: Shown) -> None:  # noqa: F811
+    state = read_state(shown.run.path)
     assert state is not None
-    url = f"http://127.0.0.1:{port}/#/experiments/{state.experiment_id}/runs?workflowType=machine_learning"
-    page = browse(url, pictures, "--dump-dom")
-    assert mirrored.id in page
-    assert colours(screenshot(url, pictures / "runs.png")) > 50
-
-
-def test_a_stages_picture_is_shown(mirrored: HandwrittenRun, port: int, pictures: Path) -> None:
-    state = read_state(mirrored.path)
-    assert state is not None
-    page = tracking.run_url("sqlite:", state.experiment_id, state.stages["curate"].run_id, port)
-    image = screenshot(page.replace("?", "/artifacts/report/sheet.png?"), pictures / "sheet.png")
-    orange = sum(
-        count for count, colour in image.getcolors(image.width * image.height) or [] if colour == (200, 80, 40)
-    )
-    assert orange > 1000
-
-
-def test_the_model_page_names_its_version(mirrored: HandwrittenRun, port: int, pictures: Path) -> None:
-    url = f"http://127.0.0.1:{port}/#/models/toy-model?workflowType=machine_learning"
-    page = browse(url, pictures, "--dump-dom")
-    assert "candidate" in page and "Version 1" in page
-    assert colours(screenshot(url, pictures / "model.png")) > 50
+    url = f"http://127.0.0.1:{shown.port}/#/experiments/{state.experiment_id}/runs?workflowType=machine_learning"
+    with page_of(browser, shown, url) as page:
+        page.get_by_text("4 matching runs").wait_for()
+        assert page.get_by_role("link", name=re.compile("^toy-2026")).count() == 1
+        photograph(page, shown.pictures / "runs.png")

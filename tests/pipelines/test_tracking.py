@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import tracking
-from pipelines.tracking.address import mirror_environment
+from pipelines.tracking.address import artifact_location, mirror_environment
 from pipelines.tracking.mirror import Outcome, mirror_pending, mirror_run
 from pipelines.tracking.state import read_state
 from pipelines.tracking.values import flat_params
@@ -95,7 +95,7 @@ def test_a_run_becomes_a_parent_and_a_child_per_stage(tracked_store: Path) -> No
     assert "two clusters were empty" in curate.data.tags["mlflow.note.content"]
     assert "| pretrain | run | 100 | 40 | 1.5 |" in parent.data.tags["mlflow.note.content"]
     assert parent.data.metrics["curate.kept_share"] == 0.4
-    assert artifacts_of(tracked_store, parent) == {"spec.yaml", "plan.json", "report.md"}
+    assert artifacts_of(tracked_store, parent) == {"spec.yaml", "plan.json", "report.md", "pipeline.svg"}
     assert artifacts_of(tracked_store, curate) == {"manifest.json", "report/sheet.png", "report/notes.md"}
     datasets = {i.tags[0].value: i.dataset for i in pretrain.inputs.dataset_inputs}
     assert datasets["selection"].name == f"curate/{key_of('curate')[:16]}"
@@ -167,7 +167,12 @@ def test_the_registered_model_loads_and_is_made_once(tracked_store: Path, saved_
     assert version.tags == {"shards": "abc", "curatrain.key": key_of("register")}
     assert client.get_model_version_by_alias("toy-model", "candidate").version == 1
     model = client.get_logged_model(version.source.rpartition("/")[2])
-    assert {m.key: m.value for m in model.metrics}["knn"] == 0.61
+    figures = {m.key: (m.value, m.dataset_name, m.dataset_digest) for m in model.metrics}
+    assert figures["knn"] == (0.61, "held-out images", key_of("")[:32])
+    assert figures["birds/knn"] == (0.5, "birds", key_of("birds")[:32])
+    inputs = client.get_run(model.source_run_id).inputs.dataset_inputs
+    tested = {i.dataset.name for i in inputs if i.tags[0].value == "evaluation"}
+    assert tested == {"held-out images", "birds"}
     assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "toy-model", "version": 1}]
     code = "import mlflow; print(mlflow.pyfunc.load_model('models:/toy-model@candidate').predict([[4.0]])[0][0])"
     env = {**os.environ, "MLFLOW_TRACKING_URI": uri}
@@ -451,3 +456,16 @@ def _stop(server: subprocess.Popen[bytes]) -> None:
     if server.poll() is None:
         os.killpg(server.pid, signal.SIGTERM)
         server.wait(30)
+
+
+@pytest.mark.parametrize(
+    ("uri", "beside_the_store"),
+    [("sqlite:////x.db", True), ("postgresql+pg8000://me@host/db", True), ("https://mlflow.example", False)],
+)
+def test_a_database_gets_its_artifacts_beside_the_store_and_a_server_decides_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, beside_the_store: bool
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    location = artifact_location(tmp_path, "toy")
+    assert (location == (tmp_path / "mlflow" / "artifacts" / "toy").as_uri()) is beside_the_store
+    assert (location is None) is not beside_the_store

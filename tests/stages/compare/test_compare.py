@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from tests.stages.probe_inputs import with_manifest
 KNN = {"random": [0.40, 0.42, 0.44], "balanced": [0.45, 0.46, 0.50], "raw|x": [0.30, 0.35, 0.40]}
 
 
-def evaluation(folder: Path, knn: float, images: int = 100, **split: Any) -> Artifact:
-    """A metrics artifact whose checkpoint was trained on so many images."""
+def evaluation(folder: Path, knn: float, images: int = 100, seconds: float = 30.0, **split: Any) -> Artifact:
+    """A metrics artifact whose checkpoint was trained on so many images for so long."""
     folder.mkdir(parents=True)
     record = {
         "metrics": {"knn_trained": knn, "knn_trained_lo": knn - 0.1, "knn_trained_hi": knn + 0.1, "chance": 0.2}
@@ -30,10 +31,15 @@ def evaluation(folder: Path, knn: float, images: int = 100, **split: Any) -> Art
         "split": {"digests": {"bank": "b" * 32, "queries": "q" * 32}, "bank": 50, "queries": 20, "seed": 0} | split,
     }
     (folder / "metrics.json").write_text(json.dumps(record))
-    shards = folder.parents[1] / "shard" / folder.name
-    shards.mkdir(parents=True)
-    (shards / "manifest.json").write_text(json.dumps({"kind": "shards", "rows_out": images}))
-    inputs = [{"name": "shards", "stage": "shard", "key": folder.name, "digest": folder.name}]
+    inputs = []
+    for stage, manifest in (
+        ("shard", {"kind": "shards", "rows_out": images}),
+        ("pretrain", {"kind": "checkpoint", "seconds": seconds}),
+    ):
+        made = folder.parents[1] / stage / folder.name
+        made.mkdir(parents=True)
+        (made / "manifest.json").write_text(json.dumps(manifest))
+        inputs.append({"name": stage, "stage": stage, "key": folder.name, "digest": folder.name})
     return with_manifest(table_artifact("metrics", folder), inputs=inputs)
 
 
@@ -72,13 +78,13 @@ def test_means_t_intervals_and_paired_differences(compared: Artifact) -> None:
 def test_files_for_people_and_for_mlflow(compared: Artifact) -> None:
     report = compared.path / "report"
     page = (report / "comparison.md").read_text()
-    assert "| balanced | 100 | 0.470 (0.404 .. 0.536) | +0.050 (+0.025 .. +0.075) |" in page
-    assert "| random | 100 | 0.420 (0.370 .. 0.470) | baseline |" in page
+    assert "| balanced | 100 | 30 | 0.470 (0.404 .. 0.536) | +0.050 (+0.025 .. +0.075) |" in page
+    assert "| random | 100 | 30 | 0.420 (0.370 .. 0.470) | baseline |" in page
     assert "raw\\|x" in page
     assert "linear" not in page
     assert Image.open(report / "comparison.png").width > 300
     lines = (report / "comparison.csv").read_text().splitlines()
-    assert lines[0] == "selection,seed,images,knn_trained,knn_trained_lo,knn_trained_hi,rankme_trained"
+    assert lines[0] == "selection,seed,images,seconds,knn_trained,knn_trained_lo,knn_trained_hi,rankme_trained"
     assert len(lines) == 10
     table = json.loads((compared.path / "tables" / "comparison.json").read_text())
     assert table["columns"][:4] == ["selection", "images", "runs", "knn_trained"]
@@ -108,6 +114,87 @@ def test_other_sizes_are_remarked_and_other_images_refused(grid: Any, tmp_path: 
     other = evaluation(tmp_path / "other" / "evaluate" / "q", 0.5, digests={"bank": "b" * 32, "queries": "z" * 32})
     with pytest.raises(StageError, match=r"different images: let evaluate\.bank be pool"):
         artifact_of(Compare, params, tmp_path / "b", {**inputs, "metrics.bal-1": other})
+
+
+def test_who_is_above_whom_beyond_chance(compared: Artifact) -> None:
+    record = json.loads((compared.path / "comparison.json").read_text())
+    ranked = [(row["variant"]["selection"], row["above"], row["below"]) for row in record["ranking"]]
+    # balanced - random: .05 +- .025; balanced - raw: .12 +- .05; random - raw: .07 +- .075 (sd .03, t 4.30)
+    assert ranked == [("balanced", 2, 0), ("random", 0, 1), ("raw|x", 0, 1)]
+    assert record["main_effects"] is None
+    assert "## Ranking by kNN" in (compared.path / "report" / "comparison.md").read_text()
+
+
+def test_costs_stand_beside_the_comparison_and_not_in_its_digest(
+    grid: Any, compared: Artifact, tmp_path: Path
+) -> None:
+    params, inputs = grid
+    slower = {name: evaluation(tmp_path / "slow" / name, 0.0, seconds=90.0) for name in inputs}
+    for name, artifact in slower.items():
+        record = (inputs[name].path / "metrics.json").read_text()
+        (artifact.path / "metrics.json").write_text(record)
+    again = artifact_of(Compare, params, tmp_path / "again", slower)
+    assert again.digest == compared.digest
+    costs = json.loads((again.path / "costs.json").read_text())["training_seconds"]
+    assert set(costs.values()) == {90.0} and set(costs) == set(params["cells"])
+    assert Image.open(again.path / "report" / "cost.png").width > 300
+
+
+def factorial(tmp_path: Path, value: Any) -> tuple[dict[str, Any], dict[str, Artifact]]:
+    """Two objectives by three views by two seeds."""
+    cells, inputs = {}, {}
+    for number, (objective, views, seed) in enumerate(product(range(2), range(3), range(2))):
+        name = f"cell{number}"
+        cells[name] = {"objective": f"o{objective}", "views": f"v{views}", "seed": str(seed)}
+        made = evaluation(tmp_path / "objects" / "evaluate" / name, value(objective, views, seed))
+        inputs[f"metrics.{name}"] = made
+    return {"cells": cells, "baseline": {"views": "v0"}}, inputs
+
+
+def test_main_effects_of_a_grid_are_found_again(tmp_path: Path) -> None:
+    params, inputs = factorial(tmp_path, lambda o, v, s: 0.5 + 0.1 * o + 0.02 * v + 0.01 * s)
+    made = artifact_of(Compare, params, tmp_path / "out", inputs)
+    found = json.loads((made.path / "comparison.json").read_text())["main_effects"]
+    assert found["effects"]["objective"]["o1"]["effect"] == pytest.approx(0.05)
+    assert found["effects"]["views"]["v0"]["effect"] == pytest.approx(-0.02)
+    assert found["effects"]["views"]["v1"]["lo"] == pytest.approx(0, abs=1e-9)
+    # squares: 12 * .05**2, 12 * .02**2 * 2 / 3, 12 * .005**2
+    total = 0.03 + 0.0032 + 0.0003
+    assert found["shares"] == pytest.approx(
+        {"objective": 0.03 / total, "views": 0.0032 / total, "interactions": 0.0, "repetitions": 0.0003 / total},
+        abs=1e-6,
+    )
+    page = (made.path / "report" / "comparison.md").read_text()
+    assert "| objective | o1 | +0.050 (+0.050 .. +0.050) |" in page
+    assert Image.open(made.path / "report" / "effects.png").width > 200
+
+
+def test_an_interaction_is_no_main_effect(tmp_path: Path) -> None:
+    params, inputs = factorial(tmp_path, lambda o, v, s: 0.5 + 0.1 * (o == (v > 0)))
+    del params["cells"]["cell11"], inputs["metrics.cell11"]
+    made = artifact_of(Compare, params, tmp_path / "gap", inputs)
+    assert json.loads((made.path / "comparison.json").read_text())["main_effects"] is None
+    params, inputs = factorial(tmp_path / "whole", lambda o, v, s: 0.5 + 0.1 * (o == (v % 2)))
+    made = artifact_of(Compare, params, tmp_path / "out", inputs)
+    shares = json.loads((made.path / "comparison.json").read_text())["main_effects"]["shares"]
+    assert shares["interactions"] > 0.8 and shares["repetitions"] == pytest.approx(0, abs=1e-9)
+
+
+def test_clid_is_there_where_all_models_have_its_parts(grid: Any, tmp_path: Path) -> None:
+    params, inputs = grid
+    for number, artifact in enumerate(inputs.values()):
+        path = artifact.path / "metrics.json"
+        record = json.loads(path.read_text())
+        record["metrics"] |= {
+            "cluster_learnability_trained": 0.1 * number,
+            "intrinsic_dimension_trained": 3.0 + number,
+        }
+        path.write_text(json.dumps(record))
+    made = artifact_of(Compare, params, tmp_path / "out", inputs)
+    record = json.loads((made.path / "comparison.json").read_text())
+    values = [cell["metrics"]["clid_trained"] for cell in record["cells"]]
+    assert record["measures"][-1] == "clid_trained" and sum(values) == pytest.approx(0, abs=1e-9)
+    assert max(values) == pytest.approx(2 * (8 - 4) / (60 / 9) ** 0.5)
 
 
 def test_parameters_that_make_no_grid_are_refused() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,7 @@ import pytest
 from stages.base import StageError
 from stages.evaluate import Evaluate
 from stages.register import Register
-from tests.stages.pool import artifact_of
+from tests.stages.pool import artifact_of, table_artifact, write_table_artifact
 from tests.stages.probe_inputs import CONFIG, with_manifest, write_checkpoint, write_pool
 
 PARAMS = {"name": "emoji-backbone", "description": "Trained on drawings."}
@@ -67,7 +70,7 @@ def registered(tmp_path_factory):
     checkpoint = write_checkpoint(tmp_path_factory.mktemp("trained") / "checkpoint")
     checkpoint = _committed(store, checkpoint, "pretrain", shards=shards)
     inputs = {"checkpoint": checkpoint, "images": images, "selection": selection}
-    params = {"max_per_class": 10, "min_class_size": 2, "k_grid": (5,)}
+    params = {"protocol": "curatrain-v1", "max_per_class": 10, "min_class_size": 2, "k_grid": (5,)}
     metrics = artifact_of(Evaluate, params, tmp_path_factory.mktemp("evaluated") / "metrics", inputs)
     metrics = _committed(store, metrics, "evaluate", **inputs)
     work = tmp_path_factory.mktemp("registered") / "model"
@@ -77,20 +80,17 @@ def registered(tmp_path_factory):
 
 
 def _folder(factory, kind):
-    from tests.stages.pool import table_artifact
-
     return table_artifact(kind, factory.mktemp(kind))
 
 
 def _committed(store, artifact, stage, **inputs):
     """The artifact at its place in a store, with a manifest that names its inputs."""
-    from dataclasses import replace
-
     target = store / stage / artifact.key
     target.parent.mkdir(parents=True, exist_ok=True)
     artifact.path.rename(target)
     parents = [{"name": n, "stage": a.stage, "key": a.key, "digest": a.digest} for n, a in inputs.items()]
-    return with_manifest(replace(artifact, stage=stage, path=target), inputs=parents, digest=artifact.digest)
+    manifest = {"kind": artifact.kind, "inputs": parents, "digest": artifact.digest, "seconds": 1.5}
+    return with_manifest(replace(artifact, stage=stage, path=target), **manifest)
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +172,76 @@ def test_registration_names_every_ancestor(registered):
     assert document["params"]["objective.name"] == "simclr"
 
 
-def test_card_tells_data_results_lineage_and_how_to_load(registered):
+def test_card_tells_data_results_limits_costs_lineage_and_how_to_load(registered):
     card = (registered["model"].path / "README.md").read_text()
     roles = registered["selection"].table(["role"])["role"].to_pylist()
     assert f"{roles.count('train')} of {len(roles)} images trained this model" in card
     assert f"| dropped | over_quota | {roles.count('dropped')} |" in card
-    assert "curatrain-v1" in card
+    assert f"| licence | not stated | {roles.count('train')} |" in card
+    assert f"Of {roles.count('train')} of {roles.count('train')} images that trained it no licence is known" in card
+    metrics = json.loads((registered["metrics"].path / "metrics.json").read_text())["metrics"]
+    cell = "{knn_trained:.3f} ({knn_trained_lo:.3f} .. {knn_trained_hi:.3f})".format(**metrics)
+    assert f"| weighted kNN | {cell} |" in card
+    assert "| pretrain | 1.5 |" in card
     assert registered["checkpoint"].key[:16] in card
+    weights = hashlib.sha256((registered["model"].path / "backbone.safetensors").read_bytes()).hexdigest()
+    assert weights in card
     assert 'timm.create_model("test_resnet", pretrained=False, num_classes=0)' in card
     assert card == (registered["model"].path / "report" / "model_card.md").read_text()
+
+
+def test_the_cards_python_runs_and_gives_the_same_features(registered, tmp_path, monkeypatch):
+    import torch
+    from PIL import Image
+
+    for name in ("backbone.safetensors",):
+        shutil.copy(registered["model"].path / name, tmp_path)
+    smooth = np.random.default_rng(0).integers(0, 256, (6, 6, 3), dtype=np.uint8)
+    picture = Image.fromarray(smooth).resize((90, 70), Image.Resampling.BICUBIC)
+    picture.save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    card = (registered["model"].path / "README.md").read_text()
+    blocks = [part.partition("```")[0] for part in card.split("```python\n")[1:]]
+    names: dict[str, object] = {}
+    for block in blocks[:2]:
+        exec(block, names)
+    settings = json.loads((registered["model"].path / "preprocessing.json").read_text())
+    resized = picture.resize((settings["size"],) * 2, Image.Resampling.BICUBIC)
+    normal = (np.asarray(resized, np.float32) / 255 - settings["mean"]) / settings["std"]
+    with torch.inference_mode():
+        expected = names["model"](torch.from_numpy(normal.transpose(2, 0, 1)[None].astype(np.float32)))
+    found = names["features"]
+    assert found.shape == (1, CONFIG["dim"])
+    assert torch.nn.functional.cosine_similarity(found, expected).item() > 0.999
+
+
+def test_the_data_of_a_card_is_what_trained_and_not_the_evaluation_sets(tmp_path):
+    from stages.register.lineage import ancestors
+    from stages.register.provenance import data_counts
+
+    store = tmp_path / "objects"
+    pools = {}
+    for name, host in (("pool", "good.example"), ("test", "other.example")):
+        images, selection = write_pool(tmp_path / name, 30 if name == "pool" else 12)
+        ids = images.table(["image_id"])["image_id"].to_pylist()
+        rows = [
+            {"source": name, "url": f"http://{host}/{n}", "host": host, "status": "ok", "sha256": image_id}
+            for n, image_id in enumerate(ids)
+        ]
+        fetches = write_table_artifact("fetches", tmp_path / f"fetches-{name}", rows)
+        fetches = _committed(store, replace(fetches, key=f"c{name}"), "crawl")
+        images = _committed(store, replace(images, key=f"i{name}"), "ingest", fetches=fetches)
+        pools[name] = (images, selection)
+    images, selection = pools["pool"]
+    selection = _committed(store, selection, "curate", images=images, test=pools["test"][0])
+    shards = table_artifact("shards", tmp_path / "shards-of-it")
+    shards.path.mkdir()
+    shards = _committed(store, shards, "shard", images=images, selection=selection)
+    counts = data_counts(ancestors([shards]))
+    trained = selection.table(["role"])["role"].to_pylist().count("train")
+    assert counts.hosts == {("good.example",): trained}
+    assert counts.licences == {("",): trained}
+    assert counts.fetched == 30 and sum(counts.sources.values()) == 30
 
 
 def test_digest_is_of_content_alone(registered, tmp_path):
@@ -212,3 +273,26 @@ def test_parents_that_are_gone_leave_the_chain_readable(tmp_path):
     chain = ancestors([checkpoint])
     assert [(a.key, a.digest) for a in chain] == [("k0", "d0"), (checkpoint.key, checkpoint.digest)]
     assert not Path(chain[0].path).exists()
+
+
+def test_the_card_shows_every_figure_of_every_set():
+    from stages.register.card_results import limits, results
+    from stages.register.provenance import DataCounts
+
+    split = {"queries": 40, "bank": 80, "digests": {"bank": "b" * 64, "queries": "q" * 64}, "note": ""}
+    metrics = {"knn_trained": 0.5, "knn_trained_lo": 0.4, "knn_trained_hi": 0.6, "knn_trained_balanced": 0.45}
+    metrics |= {"knn_untrained": 0.3, "knn_untrained_lo": 0.2, "knn_untrained_hi": 0.4, "rankme_trained": 12.345}
+    gain = {"knn_gain_over_untrained": 0.2, "knn_gain_over_untrained_lo": -0.01, "knn_gain_over_untrained_hi": 0.4}
+    metrics |= gain | {"5_shot_trained": 0.4, "5_shot_trained_lo": 0.3, "5_shot_trained_hi": 0.5}
+    birds = {f"birds/{name}": value for name, value in metrics.items()} | {"birds/unguarded": 1.0}
+    evaluation = {"protocol": {"id": "curatrain-v2"}, "metrics": metrics | birds, "split": split}
+    evaluation["sets"] = {"birds": {"split": split, "unguarded": "the guard has not seen it"}}
+    text = results(evaluation)
+    assert "| figure | trained | untrained | gain over untrained |" in text
+    row = "| weighted kNN | 0.500 (0.400 .. 0.600) | 0.300 (0.200 .. 0.400) | 0.200 (-0.010 .. 0.400) |"
+    assert text.count(row) == 2 and text.count("| 5 shot | 0.400 (0.300 .. 0.500) |") == 2
+    assert text.count("| RankMe | 12.35 |") == 2 and "balanced" not in text and "birds/" not in text
+    assert "**Unguarded**: the guard has not seen it" in text
+    counts = DataCounts({}, 0, {}, {}, {}, {("",): 3, ("CC0",): 5}, {})
+    told = limits({"image_size": 32, "seed": 1}, evaluation, counts)
+    assert "not shown to be better than the same network untrained" in told and "Of 3 of 8 images" in told

@@ -43,7 +43,7 @@ class SearchParams(StageParams):
         "with those of the nearest cells, and what that misses is measured on a sample.",
     )
     cells: int = Field(0, ge=0, description="Cells; 0: the square root of images times probes.")
-    probes: int = Field(16, ge=1, le=1024, description="Cells that each image is compared with.")
+    probes: int = Field(32, ge=1, le=1024, description="Cells that each image is compared with.")
     sample: int = Field(1000, ge=1, description="Images whose neighbours are searched for exactly, to measure recall.")
 
 

@@ -101,3 +101,14 @@ def test_the_first_steps_of_every_small_recipe_run(name: str, shards: Path, tmp_
     pretrain(plan_of(params, shards, tmp_path).to_dict())
     assert [line["step"] for line in read_history(tmp_path / "history.jsonl")] == [1, 2]
     assert (tmp_path / "backbone.safetensors").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_small_recipe_ends_without_collapse(name: str, tmp_path: Path) -> None:
+    shards = write_sample_shards(tmp_path / "shards", 256)
+    params = small(name, threads=1, augment_on="device")
+    pretrain(plan_of(params, shards, tmp_path / "work").to_dict())
+    last = read_history(tmp_path / "work" / "history.jsonl")[-1]
+    assert last["step"] == params.steps == 400
+    assert last["feature_std"] > 0.1

@@ -52,7 +52,7 @@ class DenseCL(Objective):
     family = "contrastive"
     batch = BatchNeed(64, 256)
     prefers_balanced = True
-    small = small_recipe({"queue": 1024, "momentum": 0.9, "hidden": 512}, SMALL_PAIRS)
+    small = small_recipe({"temperature": 0.1, "queue": 1024, "momentum": 0.99, "hidden": 512}, SMALL_PAIRS)
 
     def build(self, backbone: Backbone) -> None:
         self.projector = self._projector(backbone.dim)

@@ -110,5 +110,5 @@ def test_every_small_recipe_ends_without_collapse(name: str, tmp_path: Path) -> 
     params = small(name, threads=1, augment_on="device")
     pretrain(plan_of(params, shards, tmp_path / "work").to_dict())
     last = read_history(tmp_path / "work" / "history.jsonl")[-1]
-    assert last["step"] == params.steps == 400
+    assert last["step"] == params.steps
     assert last["feature_std"] > 0.1

@@ -34,7 +34,7 @@ class DIET(Objective):
     takes = ViewNeeds(1, 0, True, "it classifies each crop by itself")
     family = "instance classification"
     batch = BatchNeed(32, 256)
-    small = small_recipe(views={**SMALL_PAIRS, "crops": 1})
+    small = small_recipe(views={**SMALL_PAIRS, "crops": 1}, steps=800)
 
     def build(self, backbone: Backbone) -> None:
         if not 2 <= self.rows <= self.config.most_rows:

@@ -40,7 +40,7 @@ class IJEPA(Objective):
     family = "predictive"
     suits = "vit"
     batch = BatchNeed(64, 2048)
-    small = small_recipe({"momentum": 0.99, "predictor": {"dim": 64, "depth": 2, "heads": 4}})
+    small = small_recipe({"momentum": 0.99, "predictor": {"dim": 64, "depth": 2, "heads": 4}}, steps=600)
 
     def build(self, backbone: Backbone) -> None:
         self.predictor = BlockPredictor(backbone.token_dim, self.config.predictor)

@@ -30,7 +30,7 @@ class MAE(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 4096)
-    small = small_recipe({"decoder": {"dim": 64, "depth": 2, "heads": 4}})
+    small = small_recipe({"decoder": {"dim": 64, "depth": 2, "heads": 4}}, steps=1000)
 
     def build(self, backbone: Backbone) -> None:
         self.decoder = MAEDecoder(backbone.token_dim, backbone.patch**2 * 3, self.config.decoder)

@@ -34,7 +34,7 @@ class MaskFeat(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 2048)
-    small = small_recipe()
+    small = small_recipe(steps=1000)
 
     def build(self, backbone: Backbone) -> None:
         if backbone.patch % self.config.cells:

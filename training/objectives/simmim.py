@@ -30,7 +30,7 @@ class SimMIM(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 2048)
-    small = small_recipe({"unit": 1})
+    small = small_recipe({"unit": 1}, steps=1000)
 
     def build(self, backbone: Backbone) -> None:
         self.mask_token = nn.Parameter(torch.zeros(backbone.token_dim))

@@ -10,12 +10,11 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter, ImageStat
+from PIL import Image, ImageChops, ImageFilter
 
 PREFIX = "cleanvision_"
 
 _LUMINANCE = (0.241, 0.691, 0.068, 0)  # of the squared channels, HSP colour model (Finley, 2006)
-_SQUARES = [round(value * value / 255) for value in range(256)]
 _BLUR_SIDE = 64
 _SCALE = 0.01  # of edges and histograms, in grey levels and pixels
 _FLAT = 0.18  # histogram scores up to this one do not speak for an image
@@ -29,11 +28,12 @@ def cleanvision_scores(picture: Image.Image, mode: str, size: tuple[int, int]) -
     """
     grey = mode == "L"
     dark, light = _brightness(picture)
+    luma = picture.convert("L")
     scores = {
         "dark": dark,
         "light": 1 - light,
-        "blurry": _sharpness(picture, size),
-        "low_information": min(1.0, (picture.convert("L") if grey else picture).entropy() / 10),
+        "blurry": _sharpness(luma, size),
+        "low_information": min(1.0, (luma if grey else picture).entropy() / 10),
         "grayscale": 0.0 if grey else 1.0,
         "odd_aspect_ratio": min(size) / max(size),
     }
@@ -54,19 +54,19 @@ def size_scores(areas: NDArray[np.floating]) -> NDArray[np.float64]:
 def _brightness(picture: Image.Image) -> tuple[float, float]:
     """Perceived brightness that 99 % and 5 % of the pixels, of every second one each way, do not pass."""
     half = picture.resize((-(-picture.width // 2), -(-picture.height // 2)), Image.Resampling.NEAREST)
-    squares = half.point(_SQUARES * 3).convert("L", _LUMINANCE)
+    squares = ImageChops.multiply(half, half).convert("L", _LUMINANCE)
     below = np.cumsum(squares.histogram()) / (half.width * half.height)
     dark, light = np.searchsorted(below, [0.99 - 1e-12, 0.05 - 1e-12])
     return math.sqrt(dark / 255), math.sqrt(light / 255)
 
 
-def _sharpness(picture: Image.Image, size: tuple[int, int]) -> float:
+def _sharpness(luma: Image.Image, size: tuple[int, int]) -> float:
     """Strength of the edges at 64 pixels, plus how uneven the histogram of grey levels is there."""
     ratio = max(1.0, max(size) / _BLUR_SIDE)
     sides = [max(1, int(side // ratio)) for side in size]
-    if (picture.width > picture.height) != (size[0] > size[1]):
+    if (luma.width > luma.height) != (size[0] > size[1]):
         sides.reverse()
-    small = (picture.resize((sides[0], sides[1])) if ratio > 1 else picture).convert("L")
-    edges = 1 - math.exp(-_SCALE * math.sqrt(ImageStat.Stat(small.filter(ImageFilter.FIND_EDGES)).var[0]))
+    small = luma.resize((sides[0], sides[1])) if ratio > 1 else luma
+    edges = 1 - math.exp(-_SCALE * float(np.std(np.asarray(small.filter(ImageFilter.FIND_EDGES)))))
     uneven = 1 - math.exp(-_SCALE * float(np.std(small.histogram())))
     return min(1.0, edges + (uneven if uneven > _FLAT else 0))

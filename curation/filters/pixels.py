@@ -6,6 +6,8 @@ at a power of two of their size, and whatever is still larger is averaged over b
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -67,8 +69,7 @@ def _survival(luma: NDArray[np.uint8]) -> float | None:
 
     Neighbours' means differ by the two pixels that they don't share, so that no mean has to be taken.
     """
-    reach = _BLUR_WINDOW // 2
-    padded = np.pad(luma, [(reach, reach), (0, 0)], mode="symmetric")
+    padded = luma[_mirrored(len(luma))]
     near, far = _differences(luma[1:], luma[:-1]), _differences(padded[_BLUR_WINDOW:], padded[:-_BLUR_WINDOW])
     detail = np.multiply(np.maximum(near, _NOISE) - _NOISE, _BLUR_WINDOW, dtype=np.uint16)
     total = int(detail.sum(dtype=np.int64))
@@ -76,6 +77,12 @@ def _survival(luma: NDArray[np.uint8]) -> float | None:
         return None
     lost = int(np.maximum(detail, far).sum(dtype=np.int64)) - int(far.sum(dtype=np.int64))
     return 1 - lost / total
+
+
+@lru_cache(maxsize=1024)
+def _mirrored(length: int) -> NDArray[np.intp]:
+    """Places along an axis that goes on mirrored for half a window at both ends."""
+    return np.pad(np.arange(length), _BLUR_WINDOW // 2, mode="symmetric")
 
 
 def _differences(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -50,8 +50,9 @@ def ladder_table(document: Mapping[str, Any]) -> Table:
 
 
 def _heading(document: Mapping[str, Any]) -> str:
+    budgets = " or ".join(f"{seconds} ({backbone})" for backbone, seconds in document["budgets"].items())
     return (
-        f"Trained by their small recipes for {document['budget']} CPU-seconds each on {document['pictures']} pictures "
+        f"Trained by their small recipes for {budgets} CPU-seconds each on {document['pictures']} pictures "
         f"of {document['side']} px ({document['date']}; {document['machine']})"
     )
 

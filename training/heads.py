@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Literal
 
-import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from training.decoder_block import DecoderBlock
+from training.positions import sine_cosine_positions
 from training.prototypes import Prototypes
 
 
@@ -130,11 +130,3 @@ class MAEDecoder(nn.Module):
         for block in blocks:
             x = block(x)
         return self.predict(self.norm(last(x, hidden.shape[1])))
-
-
-def sine_cosine_positions(grid: tuple[int, int], dim: int) -> Tensor:
-    """(rows * columns, dim) fixed positions: a quarter of the width each for sine and cosine of row and column."""
-    frequencies = 10000.0 ** -(np.arange(dim // 4) / (dim // 4))
-    rows, columns = np.meshgrid(np.arange(grid[0]), np.arange(grid[1]), indexing="ij")
-    angles = [axis.reshape(-1, 1) * frequencies for axis in (rows, columns)]
-    return torch.from_numpy(np.concatenate([f(a) for a in angles for f in (np.sin, np.cos)], axis=1))

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from training.heads import sine_cosine_positions
+from training.positions import sine_cosine_positions
 
 
 class BlockPredictor(nn.Module):

@@ -50,6 +50,11 @@ class PretrainParams(StageParams):
         "open_clip:NAME/TAG. Their content enters the key, not this text.",
         json_schema_extra={**EXECUTION, "artifact": "checkpoint"},
     )
+    first_weights: Literal["auto", "library", "mae", "moco_v3", "ijepa"] = Field(
+        "auto",
+        description="What a vision transformer without init_from starts from: as the library has it, or as a paper "
+        "does; auto: the objective's own paper.",
+    )
     image_size: int = Field(32, ge=8, le=1024, description="Side of a crop in pixels.")
     source_size: int = Field(
         0, ge=0, le=4096, description="Side of the decoded picture that crops are cut from; 0: twice image_size."

@@ -9,7 +9,9 @@ from typing import Any
 from stages.base import StageContext, StageError
 from stages.pretrain import PretrainParams
 from training.backbones.building import backbone_config
+from training.backbones.first_weights import LIBRARY
 from training.backbones.names import is_vit, patch_size
+from training.objectives import catalogue
 from training.order import steps_per_epoch
 from training.plan import PretrainingPlan
 from training.recipes import ViewRecipe, local_side
@@ -33,7 +35,7 @@ def make_plan(ctx: StageContext[PretrainParams], reader: ShardReader, workers: i
         shards=str(reader.folder),
         work=str(ctx.work),
         objective=p.objective,
-        backbone=backbone_config(p.backbone, p.backbone_options, p.image_size),
+        backbone=backbone_config(p.backbone, p.backbone_options, p.image_size, first_weights(p)),
         image_size=p.image_size,
         canvas_size=p.source_size or 2 * p.image_size,
         views=_views(p),
@@ -70,6 +72,14 @@ def make_plan(ctx: StageContext[PretrainParams], reader: ShardReader, workers: i
         evaluate_every=p.evaluate_every,
         stop_file=str(ctx.cancel_flag) if ctx.cancel_flag is not None else None,
     )
+
+
+def first_weights(p: PretrainParams) -> str:
+    """What a vision transformer starts from: by the objective's paper, in a sum by its first term whose paper says."""
+    if p.first_weights != "auto":
+        return p.first_weights
+    named = [catalogue.describe(name)["first_weights"] for name in catalogue.parts(p.objective)]
+    return next((name for name in named if name != LIBRARY), LIBRARY)
 
 
 def _views(p: PretrainParams) -> dict[str, Any]:

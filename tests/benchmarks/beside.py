@@ -20,7 +20,7 @@ from typing import Any
 
 from safetensors.torch import load_file
 
-from tests.benchmarks.ladder import BUDGET, kept
+from tests.benchmarks.ladder import BUDGETS, kept
 from tests.benchmarks.ladder_data import TRAIN, ladder_shards
 from tests.benchmarks.ladder_run import Rung, plan_of, probed, recipe_digest, untrained_backbone
 from tests.benchmarks.ladder_table import PROBES, gain
@@ -118,7 +118,7 @@ def main() -> None:
     parser.add_argument("--peer", default="lightly", choices=METHODS)
     parser.add_argument("--objectives", help="all that the peer is asked for, if not given")
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--budget", type=int, default=BUDGET, help="of the ladder's runs to stand beside")
+    parser.add_argument("--budget", type=int, default=BUDGETS[BACKBONE], help="of the ladder's runs to stand beside")
     given = parser.parse_args()
     objectives = given.objectives.split(",") if given.objectives else METHODS[given.peer]
     entries = run(given.peer, objectives, [int(seed) for seed in given.seeds.split(",")], given.budget)

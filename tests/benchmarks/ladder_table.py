@@ -26,16 +26,16 @@ _Z = NormalDist().inv_cdf(0.975)
 Entry = Mapping[str, Any]
 
 
-def table_rows(entries: Iterable[Entry], budget: int) -> list[dict[str, Any]]:
+def table_rows(entries: Iterable[Entry], budgets: Mapping[str, int]) -> list[dict[str, Any]]:
     """One row for an objective on a backbone, backbone by backbone, the best kNN first.
 
     knn, linear: mean accuracy over sets and seeds, and with _lo and _hi Student's interval over seeds. knn_gain,
-    linear_gain: the same minus that of the untrained backbone, with an interval over held-out pictures, so that one
-    seed gives one, too. Only runs by the recipe of the newest one count.
+    linear_gain: the same minus that of the untrained backbone (with the run's own first weights, if it has any), with an
+    interval over held-out pictures, so that one seed gives one, too. Only runs by the recipe of the newest one count.
     """
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda e: (e["objective"], e["backbone"], e["seed"])):
-        if entry["budget"] == budget or entry["objective"] in (PIXELS, UNTRAINED):
+        if entry["objective"] in (PIXELS, UNTRAINED) or entry["budget"] == budgets[entry["backbone"]]:
             groups[entry["objective"], entry["backbone"]].append(entry)
     newest = {place: max(found, key=lambda e: e["at"])["recipe"] for place, found in groups.items()}
     current = {place: [e for e in found if e["recipe"] == newest[place]] for place, found in groups.items()}
@@ -52,8 +52,9 @@ def _row(entries: Sequence[Entry], untrained: Sequence[Entry]) -> dict[str, Any]
     }
     for probe in PROBES:
         row |= _named(probe, t_interval([entry[probe] for entry in entries]))
-        if untrained and row["objective"] != UNTRAINED:
-            row |= _named(f"{probe}_gain", gain(entries, untrained, probe))
+        starts = [entry["start"] for entry in entries if "start" in entry] or untrained
+        if starts and row["objective"] != UNTRAINED:
+            row |= _named(f"{probe}_gain", gain(entries, starts, probe))
     for name in ("rankme", "images_per_cpu_s", "memory_mb", "steps"):
         if name in entries[0]:
             row[name] = round(fmean(entry[name] for entry in entries), 1)
@@ -87,12 +88,12 @@ def _named(name: str, figures: tuple[float, float | None, float | None]) -> dict
     return {name + end: round(v, 4) for end, v in zip(("", "_lo", "_hi"), figures, strict=True) if v is not None}
 
 
-def keep_table(rows: Sequence[dict[str, Any]], budget: int) -> Path:
+def keep_table(rows: Sequence[dict[str, Any]], budgets: Mapping[str, int]) -> Path:
     """Write the table to where the installed package has it."""
     result = json.loads((RESULTS / "ladder.json").read_text())
     table = {name: result[name] for name in ("date", "command", "machine")}
     pictures = len(ShardReader(ladder_shards() / TRAIN))
-    document = {**table, "budget": budget, "pictures": pictures, "side": SIZE, "rows": list(rows)}
+    document = {**table, "budgets": dict(budgets), "pictures": pictures, "side": SIZE, "rows": list(rows)}
     SHOWN.write_text(json.dumps(document, indent=1) + "\n")
     return SHOWN
 

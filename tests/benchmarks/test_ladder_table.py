@@ -61,7 +61,7 @@ def test_only_runs_of_the_newest_recipe_and_the_budget_count() -> None:
         entry("simclr", 3, {"x": drawn(3, 0.9)}, recipe="new", at="2026-01-03", budget=600),
         entry("untrained", 0, {"x": drawn(4, 0.5)}, budget=1),
     ]
-    trained, untrained = table_rows(kept, 60)
+    trained, untrained = table_rows(kept, {"vit": 60})
     assert (trained["objective"], trained["seeds"]) == ("simclr", 2)
     assert trained["knn_lo"] < trained["knn"] == pytest.approx((kept[1]["knn"] + kept[2]["knn"]) / 2, abs=1e-4)
     assert trained["knn_gain"] == pytest.approx(trained["knn"] - untrained["knn"], abs=2e-4)
@@ -70,13 +70,14 @@ def test_only_runs_of_the_newest_recipe_and_the_budget_count() -> None:
 
 
 def test_objectives_run_on_the_backbones_that_they_take() -> None:
-    keys = [rung.key for rung in rungs(["pixels", "untrained", "mae", "simclr"], ["vit", "resnet18"], [0, 1], 60)]
+    asked = ["pixels", "untrained", "mae", "simclr"]
+    keys = [rung.key for rung in rungs(asked, ["vit", "resnet18"], [0, 1], {"vit": 60, "resnet18": 240})]
     assert keys[:6] == [
-        "pixels/-/seed-0/60s",
-        "untrained/vit/seed-0/60s",
-        "untrained/resnet18/seed-0/60s",
+        "pixels/-/seed-0/0s",
+        "untrained/vit/seed-0/0s",
+        "untrained/resnet18/seed-0/0s",
         "mae/vit/seed-0/60s",
         "simclr/vit/seed-0/60s",
-        "simclr/resnet18/seed-0/60s",
+        "simclr/resnet18/seed-0/240s",
     ]
     assert len(keys) == 11

@@ -88,6 +88,20 @@ def test_options_that_are_given_go_before_those_of_auto() -> None:
         small("mae", backbone_options={"dept": 2})
 
 
+def test_a_vision_transformer_starts_as_the_paper_has_it_unless_told(shards: Path, tmp_path: Path) -> None:
+    def first(objective: Any, **params: Any) -> str | None:
+        return plan_of(small(objective, batch=8, **params), shards, tmp_path).backbone.get("first_weights")
+
+    assert [first(name) for name in ("mae", "simmim", "moco_v3")] == ["mae", None, None]
+    assert (first("ijepa", first_weights="auto"), first("ijepa")) == ("ijepa", "mae")  # the small recipe names another
+    assert first("moco_v3", backbone="vit_tiny_patch16_224", backbone_options={"patch_size": 8}) == "moco_v3"
+    assert first("weighted_sum") == "mae"  # its first term has none
+    assert first("mae", first_weights="library") is None
+    assert first("simmim", first_weights="mae") == "mae"
+    with pytest.raises(ValidationError, match="first_weights"):
+        small("mae", first_weights="xavier")
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_quickstart_takes_every_objective(name: str) -> None:
     params = load_spec("quickstart", [f"pretrain.objective={name}"]).stages["pretrain"].stage.params

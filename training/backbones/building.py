@@ -10,22 +10,28 @@ import torch
 from timm.models import get_pretrained_cfg
 
 from training.backbones.feature_map import FeatureMapBackbone
+from training.backbones.first_weights import LIBRARY, set_first_weights
 from training.backbones.interface import Backbone
-from training.backbones.names import OPEN_CLIP, family
+from training.backbones.names import OPEN_CLIP, family, is_vit
 from training.backbones.open_clip_tower import build_vision_tower, tower_backbone
 from training.backbones.timm_vit import TimmViT, is_timm_vit
 from training.backbones.token_boost import NAME, TokenBoosts, default_places
 from training.backbones.transformer import TokenBackbone
 
 _BOOST_SEED = 0x7B
+_FIRST = "first_weights"
 
 
-def backbone_config(name: str, options: Mapping[str, Any], image_size: int) -> dict[str, Any]:
-    """What `build_backbone` needs, as plain values: {"name", "kwargs"}, and "token_boost" where that is asked for.
+def backbone_config(
+    name: str, options: Mapping[str, Any], image_size: int, first_weights: str = LIBRARY
+) -> dict[str, Any]:
+    """What `build_backbone` needs, as plain values: {"name", "kwargs"}, "token_boost" where that is asked for, and
+    "first_weights" where a vision transformer starts otherwise than its library has it.
 
     kwargs: arguments that rebuild the model in its own library alone: the user's, and the image size where the
     library must be told. options: the user's; `reg_tokens` (registers) means the same for every timm transformer, and
-    `token_boost` (true, or numbers of blocks) and `token_boost_weight` belong to curatrain.
+    `token_boost` (true, or numbers of blocks) and `token_boost_weight` belong to curatrain. first_weights: a name of
+    `set_first_weights`.
     """
     kwargs = {key: value for key, value in options.items() if key not in (NAME, f"{NAME}_weight")}
     config: dict[str, Any] = {"name": name, "kwargs": kwargs}
@@ -40,6 +46,8 @@ def backbone_config(name: str, options: Mapping[str, Any], image_size: int) -> d
     places = options.get(NAME, False)
     if places is not False:
         config[NAME] = {"places": places, "weight": float(options.get(f"{NAME}_weight", 1.0))}
+    if first_weights != LIBRARY and is_vit(name):
+        config[_FIRST] = first_weights
     return config
 
 
@@ -47,11 +55,12 @@ def build_backbone(config: Mapping[str, Any]) -> Backbone:
     """The untrained backbone of a training.
 
     config: {"backbone": from `backbone_config`, "seed": ...}, as in a checkpoint's `config.json`.
-    Raises ValueError where the library refuses the name or an argument.
+    Raises ValueError where the library refuses the name or an argument, or where there are no such first weights.
     """
     given = config["backbone"]
     torch.manual_seed(config["seed"])
     backbone = _built(given["name"], given["kwargs"])
+    set_first_weights(backbone, given.get(_FIRST, LIBRARY), config["seed"])
     if given.get(NAME):
         _boost(backbone, given[NAME], config["seed"])
     return backbone

@@ -11,6 +11,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from training.backbones.first_weights import LIBRARY, FirstWeights
 from training.backbones.interface import Backbone
 from training.objectives import catalogue
 from training.recipes import ANY_VIEWS, SmallRecipe, ViewNeeds, ViewRecipe
@@ -63,6 +64,7 @@ class Objective(nn.Module):
     masks patch tokens. batch: what it needs. prefers_balanced: whether it carries a hidden prior to clusters of equal
     size, as most that look at a batch's statistics do (Assran et al., 2022, arXiv:2210.07277), so that a curation
     which balances concepts helps it. small: what it learns with where images, batches and time are few.
+    first_weights: what the paper starts a vision transformer from (see `training.backbones.first_weights`).
     The docstring's first paragraph is "Title (Authors, year, arXiv:id)."; the second says what it does.
     All state that training must not lose lives in parameters and buffers. What moves in the forward pass (a queue, a
     centre) moves in training mode alone, like a batch norm's statistics.
@@ -77,6 +79,7 @@ class Objective(nn.Module):
     batch: ClassVar[BatchNeed] = BatchNeed(32, 256)
     prefers_balanced: ClassVar[bool] = False
     small: ClassVar[SmallRecipe] = SmallRecipe()
+    first_weights: ClassVar[FirstWeights] = LIBRARY
 
     def __init__(self, backbone: Backbone, config: Any, rows: int = 0) -> None:
         super().__init__()

@@ -29,7 +29,8 @@ def describe(name: str) -> dict[str, Any]:
 
     Keys: name, title, summary, paper, arxiv, family, module, backbone ("any" or "vit"), batch ("least" that it needs
     and the "paper"'s), prefers_balanced, takes (values of `ViewNeeds`), views (the default recipe's values), small
-    (values of its `SmallRecipe`), schema (JSON schema of its parameters, with defaults).
+    (values of its `SmallRecipe`), first_weights (what a vision transformer starts from), schema (JSON schema of its
+    parameters, with defaults).
     Raises ValueError with the nearest names where there is no such objective.
     """
     if name in _built_in():

@@ -41,6 +41,7 @@ def described(cls: type[Objective], name: str) -> dict[str, Any]:
         "takes": asdict(cls.takes),
         "views": cls.views.to_dict(),
         "small": asdict(cls.small),
+        "first_weights": cls.first_weights,
         "schema": cls.Config.model_json_schema(),
     }
 

@@ -18,6 +18,10 @@ class MAE(Objective):
     """Masked Autoencoders Are Scalable Vision Learners (He et al., 2021, arXiv:2111.06377).
 
     The encoder sees a quarter of the patches, a small decoder predicts the pixels of the rest.
+
+    A vision transformer starts from the paper's first weights (appendix A.1: Xavier-uniform matrices, sine-cosine
+    positions), which spread a narrow one's features more than timm's normal of 0.02. The paper's positions stay fixed;
+    these learn on, as timm's do, so that a training from other weights adapts them, and so may a sum's other terms.
     """
 
     class Config(ObjectiveConfig):
@@ -30,6 +34,7 @@ class MAE(Objective):
     family = "masked image modelling"
     suits = "vit"
     batch = BatchNeed(32, 4096)
+    first_weights = "mae"
     small = small_recipe({"decoder": {"dim": 64, "depth": 2, "heads": 4}}, steps=1000)
 
     def build(self, backbone: Backbone) -> None:

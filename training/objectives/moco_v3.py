@@ -24,6 +24,9 @@ class MoCoV3(Objective):
     """An Empirical Study of Training Self-Supervised Vision Transformers (Chen et al., 2021, arXiv:2104.02057).
 
     A query of one view finds the key that a slow moving average makes of the other view, among the batch's keys.
+
+    A vision transformer starts from the authors' first weights: Xavier-uniform matrices, sine-cosine positions (which
+    learn on, as timm's do), and a random patch projection on that scale, which stays as it is.
     """
 
     class Config(ObjectiveConfig):
@@ -51,6 +54,7 @@ class MoCoV3(Objective):
     takes = SEVERAL_VIEWS
     family = "contrastive"
     batch = BatchNeed(256, 4096)
+    first_weights = "moco_v3"
     prefers_balanced = True
     small = small_recipe(
         {

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from training.block_masks import block_masks
-from training.heads import sine_cosine_positions
 from training.hog import hog_patches
 from training.jepa_masks import multi_block
 from training.masks import mask_counts, random_keep, random_units
 from training.objectives.base import StepState
+from training.positions import sine_cosine_positions
 from training.views import Views
 
 Reference = Callable[[Any, Views, StepState], Tensor]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import lightly.loss
 import numpy as np
@@ -101,6 +102,33 @@ def test_diet_is_a_smoothed_cross_entropy_over_images() -> None:
         float(expected.detach()), rel=1e-12
     )
     torch.testing.assert_close(found, logits.grad)
+
+
+def test_diets_rows_may_be_directions_that_centred_features_meet() -> None:
+    spec = {"name": "diet", "centre": True, "temperature": 0.2, "first_rows": 0.5, "smoothing": 0.1}
+    objective: Any = create(spec, build_backbone({"backbone": VIT, "seed": 0}), 40).double().train()
+    views = double_views("diet", np.arange(8))
+    losses = objective(views, STATE)
+    features, weight = losses.features.detach(), objective.classifier.weight.detach()
+    centred = (features - features.mean(dim=0)) / (features.var(dim=0, unbiased=False) + 1e-5).sqrt()
+    logs = (normalize(centred, dim=1) @ normalize(weight, dim=1).T / 0.2).log_softmax(dim=1)
+    expected = -(0.9 * logs[torch.arange(8), torch.arange(8)] + 0.1 * logs.mean(dim=1)).mean()
+    assert float(losses.total.detach()) == pytest.approx(float(expected), rel=1e-9)
+
+
+def test_small_rows_turn_to_their_image_at_its_first_visit() -> None:
+    """With the paper's rows, a step is short against where they began."""
+    found = []
+    for size in (1.0, 0.001):
+        spec = {"name": "diet", "centre": True, "temperature": 0.1, "first_rows": size, "smoothing": 0.0}
+        objective: Any = create(spec, build_backbone({"backbone": VIT, "seed": 0}), 40).double().train()
+        optimiser = torch.optim.AdamW(objective.classifier.parameters(), lr=1e-3)
+        losses = objective(double_views("diet", np.arange(8)), STATE)
+        losses.total.backward()
+        optimiser.step()
+        rows = objective.classifier.weight.detach()[:8]
+        found.append(cosine_similarity(rows, objective.norm(losses.features.detach()), dim=1))
+    assert float(found[0].max()) < 0.5 < float(found[1].min())
 
 
 @pytest.mark.parametrize("rows", [0, 1, 21])

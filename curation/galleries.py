@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,12 +13,15 @@ from PIL import Image, ImageDraw, ImageEnhance
 
 from curation.coverage import balance
 from curation.decoding import DecodeError, decode
+from curation.page_shell import filled_page, page_part, text_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_HTML_BYTES = 1_900_000
 MAX_TILES = 3000
+_FILTER = """<input id="filter" type="search" placeholder="Filter by text" aria-label="Filter by text">
+<span id="found"></span>"""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _tile_html(tile: Tile, size: int) -> str:
     buffer = io.BytesIO()
     thumbnail(tile, size).save(buffer, "WEBP", quality=72, method=2)
     data = base64.b64encode(buffer.getvalue()).decode()
-    caption = html.escape(tile.caption, quote=True)
+    caption = text_html(tile.caption)
     dropped = ' class="dropped"' if tile.dropped else ""
     return (
         f'<figure{dropped} title="{caption}"><img loading="lazy" alt="{caption}" '
@@ -90,9 +91,9 @@ def _tile_html(tile: Tile, size: int) -> str:
 
 
 def _section_html(section: Section, figures: Sequence[str], opened: bool) -> str:
-    detail = f"<p>{html.escape(section.detail)}</p>" if section.detail else ""
+    detail = f"<p>{text_html(section.detail)}</p>" if section.detail else ""
     return (
-        f"<details{' open' if opened else ''}><summary>{html.escape(section.title)}</summary>"
+        f"<details{' open' if opened else ''}><summary>{text_html(section.title)}</summary>"
         f'{detail}{section.figure}<div class="tiles">{"".join(figures)}</div></details>'
     )
 
@@ -126,8 +127,7 @@ def gallery_html(title: str, sections: Sequence[Section], note: str = "", size: 
     total = sum(len(section.tiles) for section in sections)
     chosen = _thin(sections, MAX_TILES / total) if total > MAX_TILES else list(sections)
     rendered = [(section, [_tile_html(tile, size) for tile in section.tiles]) for section in chosen]
-    page = resources.files("curation").joinpath("gallery.html").read_text(encoding="utf-8")
-    kept = _fit(rendered, MAX_HTML_BYTES - len(page) - 2 * len(note))
+    kept = _fit(rendered, MAX_HTML_BYTES - 2 * len(note))
     shown = sum(len(figures) for _, figures in kept)
     notes = [note] if note else []
     if shown < total:
@@ -135,15 +135,15 @@ def gallery_html(title: str, sections: Sequence[Section], note: str = "", size: 
     if len(kept) < len(sections):
         notes.append(f"Showing {len(kept)} of {len(sections)} sections.")
     body = "".join(_section_html(section, figures, index < 40) for index, (section, figures) in enumerate(kept))
-    fields = {
-        "TITLE": html.escape(title),
-        "NOTES": "".join(f"<p>{html.escape(line)}</p>" for line in notes),
-        "SIZE": str(size),
-        "BODY": body or "<p>Nothing to show.</p>",
-    }
-    for name, value in fields.items():
-        page = page.replace(f"<!--{name}-->", value)
-    return page
+    return filled_page(
+        title,
+        lead="".join(f"<p>{text_html(line)}</p>" for line in notes),
+        nav=_FILTER,
+        body=body or "<p>Nothing to show.</p>",
+        tile=size,
+        style=page_part("curation", "gallery.css"),
+        script=page_part("curation", "gallery.js"),
+    )
 
 
 def contact_sheet(tiles: Sequence[Tile], columns: int = 10, size: int = 72) -> Image.Image:

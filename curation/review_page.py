@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
 
 from curation.galleries import Tile, thumbnail
+from curation.page_shell import filled_page, page_part, text_html
 
 
 @dataclass
@@ -72,11 +71,6 @@ class PageSection:
     data: Mapping[str, Any] = field(default_factory=dict)
 
 
-def text_html(text: object) -> str:
-    """Text from anywhere, safe between tags and in quoted attributes."""
-    return html.escape(str(text), quote=True)
-
-
 def paragraph(text: str) -> str:
     """A paragraph of soft text."""
     return f"<p>{text_html(text)}</p>"
@@ -127,7 +121,6 @@ def bars_html(rows: Sequence[tuple[str, Sequence[int]]], series: Sequence[str]) 
 
 def page_html(title: str, lead: str, sections: Sequence[PageSection], thumbnails: Thumbnails, style: str = "") -> str:
     """The page. title: plain text. lead: HTML above the sections. style: CSS of the page's own."""
-    page = resources.files("curation").joinpath("review.html").read_text(encoding="utf-8")
     buttons = "".join(f'<button data-to="{s.id}">{text_html(s.title)}</button>' for s in sections)
     body = "".join(f'<section id="{s.id}"><h2>{text_html(s.title)}</h2>{s.body}</section>' for s in sections)
     data = {"thumbnails": thumbnails.data} | {name: value for s in sections for name, value in s.data.items()}
@@ -135,16 +128,16 @@ def page_html(title: str, lead: str, sections: Sequence[PageSection], thumbnails
         f'<script type="application/json" id="data-{name}">{script_json(value)}</script>'
         for name, value in data.items()
     )
-    fields = {
-        "TITLE": text_html(title),
-        "SIZE": str(thumbnails.size),
-        "STYLE": style,
-        "LEAD": lead,
-        "NAV": buttons,
-        "BODY": body + scripts,
-    }
-    parts = page.split("<!--")
-    return parts[0] + "".join(fields[name] + rest for name, _, rest in (part.partition("-->") for part in parts[1:]))
+    return filled_page(
+        title,
+        lead=lead,
+        nav=buttons,
+        body=body,
+        data=scripts,
+        tile=thumbnails.size,
+        style=page_part("curation", "review.css") + style,
+        script=page_part("curation", "review.js"),
+    )
 
 
 def script_json(value: Any) -> str:

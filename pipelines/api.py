@@ -127,10 +127,12 @@ class Pipeline:
         targets = list(targets)
         for name in (*targets, *options.force, *options.assume_same_code):
             if name not in spec.stages:
-                raise UsageError(f"there is no stage '{name}' in {spec.name}{nearest(name, spec.stages)}")
+                raise UsageError(f"there is no stage '{name}' in the pipeline {spec.name}{nearest(name, spec.stages)}")
         if targets:
             spec = spec.subset(targets)
         opened = open_store(store)
+        if options.track:
+            tracking.tracking_uri(opened.root)  # one that cannot be used is refused before anything starts
         opened.prepare()
         named = pinned(spec, opened)
         spec = located(named, opened)

@@ -54,22 +54,38 @@ def comparison_spec(
     first = min(body.get("seed", 0) for body in stages.values() if body["uses"] == "pretrain")
     seed_axis = Axis("seed", {str(first + i): {"pretrain": {"seed": first + i}} for i in range(seeds)})
     if not axes:
-        raise UsageError("nothing to compare: give --selections, --objectives, --views, --budget, --grid or --axis")
+        raise UsageError(
+            "nothing to compare: give two values or more to one of --selections, --objectives, --views, --budget or "
+            "--axis, or a --grid, or name two runs"
+        )
     grid = expand_grid(stages, [*axes, seed_axis])
-    if time is not None and step_seconds is not None:
-        _fit_steps(grid, time, step_seconds)
-    _add_comparisons(grid, base, axes)
+    remarks = [] if time is None or step_seconds is None else _fit_steps(grid, time, step_seconds)
+    _add_comparisons(grid, base, axes, remarks)
     expanded = {**base.document(), "name": f"{base.name}-compare"[:64], "stages": grid.stages}
     return load_spec(expanded, of_copies)
 
 
-def _fit_steps(grid: Grid, time: str, step_seconds: StepSeconds) -> None:
-    """Give each training the steps that fit into its time, to two digits; the seeds of a variant get the same."""
+def _fit_steps(grid: Grid, time: str, step_seconds: StepSeconds) -> list[str]:
+    """Give each training the steps that fit into its time, to two digits; the seeds of a variant get the same. Returns
+    what it comes to, a line each."""
+    told = []
     for name, body in grid.stages.items():
         if body["uses"] == "pretrain":
             alike = {key: value for key, value in body.items() if key not in _NO_COST}
-            steps = seconds_of(grid.points[name].get("time", time)) / step_seconds(alike)
-            body["steps"] = max(_SHORTEST, int(float(f"{steps:.2g}")))
+            point = grid.points[name]
+            given, cost = point.get("time", time), step_seconds(alike)
+            body["steps"] = fitting_steps(seconds_of(given), cost)
+            variant = " ".join(value for axis, value in point.items() if axis not in ("seed", "time"))
+            told.append(f"{given} of {variant} are {body['steps']} steps, by {cost:.3g} s a step measured beforehand")
+    return list(dict.fromkeys(told))
+
+
+def fitting_steps(seconds: float, step: float) -> int:
+    """How many steps of `step` seconds fit, down to two digits, so that a slightly other measurement mostly says the
+    same; no fewer than make a training."""
+    whole = int(seconds / step + 1e-9)
+    unit = 10 ** max(0, len(str(whole)) - 2)
+    return max(_SHORTEST, whole // unit * unit)
 
 
 def _names_a_copy(override: str, stages: Iterable[str]) -> bool:
@@ -104,7 +120,7 @@ def _comparable(base: Spec, written: Mapping[str, Any]) -> dict[str, dict[str, A
     return stages
 
 
-def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis]) -> None:
+def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis], remarks: Sequence[str]) -> None:
     """A compare stage for each evaluate stage of the original."""
     measures = [f"{name}/{probe}_trained" for name in base.document().get("evaluation_sets", {}) for probe in _PROBES]
     evaluations = [name for name in grid.copies if base.stages[name].type == "evaluate"]
@@ -118,4 +134,5 @@ def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis]) -> None:
             "cells": {cell: grid.points[copied] for cell, copied in own.items()},
             "measures": [*measures, *(f"{probe}_trained" for probe in (*_PROBES, "rankme"))],
             "baseline": {main.name: against},
+            "remarks": list(remarks),
         }

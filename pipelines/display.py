@@ -89,9 +89,7 @@ class Display:
 
 def rows_text(rows_in: int | None, rows_out: int | None) -> str:
     """ "4,495 -> 2,000" with what is known."""
-    if rows_in is None and rows_out is None:
-        return ""
-    return f"{'' if rows_in is None else f'{rows_in:,}'} -> {'' if rows_out is None else f'{rows_out:,}'}".strip()
+    return " -> ".join(f"{rows:,}" for rows in (rows_in, rows_out) if rows is not None)
 
 
 def state_table(state: RunState) -> Table:

@@ -195,11 +195,14 @@ class Driver:
                     self._at_work.add(event["stage"])
         for name in self._orders:
             patience = LONG_SILENCE if name in self._at_work else SILENCE
-            if now - self._heard[name] > patience:
+            if self.executor.queued(name):
+                self._heard[name] = now
+            elif now - self._heard[name] > patience:
                 self._heard[name] = now
                 free, all_ = self.executor.free(), self.executor.capacity()
-                spare = ", ".join(f"{free.get(r, 0):g} of {n:g} {r}" for r, n in all_.items() if n)
-                self._log.append(events.NOTE, name, text=f"nothing heard for {patience:g} s; free now: {spare}")
+                spare = ", ".join(f"{free[r]:g} of {n:g} {r}" for r, n in all_.items() if n and r in free)
+                text = f"nothing heard for {patience:g} s" + (f"; free now: {spare}" if spare else "")
+                self._log.append(events.NOTE, name, text=text)
         if self.record.cancel_flag.exists():
             self._cancelled_at = self._cancelled_at or now
             if now - self._cancelled_at > GRACE:

@@ -33,10 +33,10 @@ def print_ending(run: Run, state: RunState, model: dict[str, Any] | None, consol
     if model:
         console.print(f"model [bold]{model['name']}[/bold] version {model['version']}", highlight=False)
     elif any(stage.type == "register" for stage in finished):
-        later = (
-            "MLflow will hold it as soon as its server answers" if run.mirror else "this run is not mirrored to MLflow"
-        )
-        console.print(f"model packaged; {later}", highlight=False)
+        reason = tracking.unreachable_reason(run.record.store.root, run.id)
+        later = f"MLflow will hold it as soon as its server answers{f': {reason}' if reason else ''}"
+        later = later if run.mirror else "this run is not mirrored to MLflow"
+        console.print(Text(f"model packaged; {later}"), soft_wrap=True)
     if state.status != "done":
         go_on = "to go on" if state.status == "cancelled" else "after mending the cause"
         console.print(f"run [bold]{state.status}[/bold]; {go_on}: curatrain resume {run.id}", soft_wrap=True)
@@ -46,8 +46,11 @@ def print_ending(run: Run, state: RunState, model: dict[str, Any] | None, consol
     console.print(
         f"  curatrain ui                  # look at the run in MLflow{f': {link}' if link else ''}", soft_wrap=True
     )
-    curate = next((s.name for s in state.stages.values() if s.type == "curate"), "STAGE")
-    console.print(f"  curatrain rerun latest --stage {curate} --set {curate}.clusters=200", soft_wrap=True)
+    for name, body in run.record.spec_document()["stages"].items():
+        if body["uses"] == "curate" and body["clusters"]:
+            change = f"--stage {name} --set {name}.clusters={2 * body['clusters']}"
+            console.print(f"  curatrain rerun latest {change}  # another choice of images", soft_wrap=True)
+            break
     console.print("  curatrain why IMAGE           # an image's way from its URL to the model", soft_wrap=True)
 
 

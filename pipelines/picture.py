@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from itertools import pairwise
 
+from curation.page_shell import text_html
 from pipelines.display import rows_text
 from pipelines.run_lines import StageLine
 
@@ -106,7 +106,7 @@ def _stage(line: StageLine, left: int, top: int, longest: float) -> list[str]:
 
 
 def _safe(text: str) -> str:
-    return html.escape("".join(c for c in text if c >= " "), quote=True)
+    return text_html("".join(c for c in text if c >= " "))
 
 
 def _cut(text: str, most: int) -> str:

@@ -146,13 +146,11 @@ def _champion(store: Store, model: str, alias: str) -> tuple[str, Evidence | Non
     """Key and evidence of what holds the alias, and what is to be said of MLflow. The registry counts where it
     answers, since other stores promote there too."""
     held = holder(store.root, model, alias)
-    here = tracking.tracking_uri(store.root)
-    if all(
-        (tracking.read_registration(store.root, p.stem) or {}).get("tracking_uri") != here for p in _records(store)
-    ):
+    if not any(tracking.registered_here(store.root, path.stem) for path in _records(store)):
+        here = tracking.public_address(tracking.tracking_uri(store.root))
         return (
             *_local(store, held),
-            f"no model of this store has reached MLflow at {_public(here)}; aliases follow when one does",
+            f"no model of this store has reached MLflow at {here}; aliases follow when one does",
         )
     try:
         with _impatient():
@@ -160,7 +158,8 @@ def _champion(store: Store, model: str, alias: str) -> tuple[str, Evidence | Non
 
             registered = registered_holder(store.root, model, alias)
     except Exception as error:  # noqa: BLE001 - whatever a registry does, the store goes on
-        remark = f"MLflow at {_public(tracking.registry_uri(store.root))} does not answer ({type(error).__name__}): "
+        there = tracking.public_address(tracking.registry_uri(store.root))
+        remark = f"MLflow at {there} does not answer ({type(error).__name__}): "
         remark += "judged by what this store knows, and told to it by the next run"
         return (*_local(store, held), remark)
     if registered is None or (held and (held.key == registered.key or not held.told)):
@@ -170,11 +169,6 @@ def _champion(store: Store, model: str, alias: str) -> tuple[str, Evidence | Non
     if artifact is None:
         return registered.key, Evidence(name, registered.record), ""
     return registered.key, _evidence(store, artifact, name), ""
-
-
-def _public(uri: str) -> str:
-    """An address without the name and password in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
 
 
 def _local(store: Store, held: Promotion | None) -> tuple[str, Evidence | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import Any
 
 from pipelines.errors import UsageError
 from pipelines.runs import RunRecord, find_run
@@ -22,7 +23,7 @@ def pinned(spec: Spec, store: Store) -> Spec:
     """
 
     def name(kind: str, reference: str) -> str:
-        record, stage, _ = _find(kind, reference, store)
+        record, stage, _ = find_artifact(kind, reference, store)
         return f"{_PREFIX}{record.id}/{stage}"
 
     return _mapped(spec, name)
@@ -30,7 +31,7 @@ def pinned(spec: Spec, store: Store) -> Spec:
 
 def located(spec: Spec, store: Store) -> Spec:
     """The spec with the artifact's folder in place of every reference. Raises UsageError like `pinned`."""
-    return _mapped(spec, lambda kind, reference: str(_find(kind, reference, store)[2].path))
+    return _mapped(spec, lambda kind, reference: str(find_artifact(kind, reference, store)[2].path))
 
 
 def _mapped(spec: Spec, change: Callable[[str, str], str]) -> Spec:
@@ -39,20 +40,25 @@ def _mapped(spec: Spec, change: Callable[[str, str], str]) -> Spec:
 
 def _changed(stage: StageSpec, change: Callable[[str, str], str]) -> StageSpec:
     params = stage.stage.params
-    updates = {}
+    updates: dict[str, Any] = {}
     for name, field in type(params).model_fields.items():
         extra = field.json_schema_extra
         kind = extra.get("artifact") if isinstance(extra, dict) else None
         value = getattr(params, name)
-        if isinstance(kind, str) and isinstance(value, str) and value.startswith(_PREFIX):
-            try:
+        if not isinstance(kind, str):
+            continue
+        try:
+            if isinstance(value, str) and value.startswith(_PREFIX):
                 updates[name] = change(kind, value)
-            except UsageError as error:
-                raise UsageError(f"{stage.name}.{name}: {error}") from None
+            elif isinstance(value, dict):
+                updates[name] = {k: change(kind, v) if v.startswith(_PREFIX) else v for k, v in value.items()}
+        except UsageError as error:
+            raise UsageError(f"{stage.name}.{name}: {error}") from None
     return replace(stage, stage=type(stage.stage)(params.model_copy(update=updates))) if updates else stage
 
 
-def _find(kind: str, reference: str, store: Store) -> tuple[RunRecord, str, Artifact]:
+def find_artifact(kind: str, reference: str, store: Store) -> tuple[RunRecord, str, Artifact]:
+    """The run, the stage and the artifact that a reference means. Raises UsageError."""
     run, _, wanted = reference.removeprefix(_PREFIX).partition("/")
     record = find_run(store, run)
     makers = {name: state for name, state in record.state().stages.items() if stage_class(state.type).output == kind}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import csv
-import html
 import io
 import json
 from collections.abc import Collection
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
+
+from curation.page_shell import text_html
 
 _PICTURES = {
     ".png": "image/png",
@@ -58,24 +59,24 @@ def file_html(file: ReportFile) -> str:
     kind = file.path.suffix.lower()
     shown = _shown(file, kind)
     is_open = " open" if kind == ".md" or kind in _PICTURES else ""
-    return f"<details{is_open}><summary>{_safe(file.name)}</summary><div>{shown}</div></details>"
+    return f"<details{is_open}><summary>{text_html(file.name)}</summary><div>{shown}</div></details>"
 
 
 def _shown(file: ReportFile, kind: str) -> str:
     if kind in _PICTURES:
         data = base64.b64encode(file.path.read_bytes()).decode()
-        return f'<img alt="{_safe(file.name)}" src="data:{_PICTURES[kind]};base64,{data}">'
+        return f'<img alt="{text_html(file.name)}" src="data:{_PICTURES[kind]};base64,{data}">'
     text = file.path.read_text(encoding="utf-8", errors="replace")
     if kind == ".html":
-        frame = f'title="{_safe(file.name)}" sandbox="allow-scripts" loading="lazy"'
-        return f'<iframe {frame} srcdoc="{_safe(text)}"></iframe>'
+        frame = f'title="{text_html(file.name)}" sandbox="allow-scripts" loading="lazy"'
+        return f'<iframe {frame} srcdoc="{text_html(text)}"></iframe>'
     if kind == ".md":
         return f'<div class="text wide">{markdown_html(text)}</div>'
     if kind == ".csv":
         return _csv_html(text)
     if kind == ".json":
         text = _indented(text)
-    return f"<pre>{_safe(text[:_TEXT_LENGTH])}</pre>" + _rest(len(text) - _TEXT_LENGTH, "characters")
+    return f"<pre>{text_html(text[:_TEXT_LENGTH])}</pre>" + _rest(len(text) - _TEXT_LENGTH, "characters")
 
 
 def markdown_html(text: str) -> str:
@@ -85,8 +86,8 @@ def markdown_html(text: str) -> str:
 
 def _csv_html(text: str) -> str:
     head, *rows = list(csv.reader(io.StringIO(text))) or [[]]
-    lines = ["".join(f"<th>{_safe(cell)}</th>" for cell in head)]
-    lines += ["".join(f"<td>{_safe(cell)}</td>" for cell in row) for row in rows[:_TABLE_ROWS]]
+    lines = ["".join(f"<th>{text_html(cell)}</th>" for cell in head)]
+    lines += ["".join(f"<td>{text_html(cell)}</td>" for cell in row) for row in rows[:_TABLE_ROWS]]
     table = "".join(f"<tr>{line}</tr>" for line in lines)
     return f'<div class="wide"><table>{table}</table></div>' + _rest(len(rows) - _TABLE_ROWS, "rows")
 
@@ -100,7 +101,3 @@ def _indented(text: str) -> str:
 
 def _rest(count: int, what: str) -> str:
     return f'<p class="soft">and {count:,} more {what}</p>' if count > 0 else ""
-
-
-def _safe(text: str) -> str:
-    return html.escape(text, quote=True)

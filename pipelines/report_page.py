@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from typing import Any
 
+from curation.page_shell import filled_page, page_part, text_html
 from pipelines.display import rows_text
 from pipelines.picture import pipeline_svg
 from pipelines.report_files import ReportFile, file_html, report_files
@@ -38,24 +37,19 @@ def report_page(record: RunRecord, state: RunState, limit: int = LIMIT) -> str:
     picture = pipeline_svg(record.id, state.status, lines)
     sections = [f'<section id="stages"><h2>Stages</h2>{picture}</section>']
     sections += [_stage(line, artifacts[line.name], files[line.name], kept) for line in lines]
-    spec = json.dumps(record.spec_document(), indent=1)
+    spec = text_html(json.dumps(record.spec_document(), indent=1))
     sections.append(
-        f'<section id="spec"><h2>Spec</h2><details><summary>spec.yaml as JSON</summary><div><pre>{_safe(spec)}</pre>'
-        "</div></details></section>"
+        '<section id="spec"><h2>Spec</h2><details><summary>spec.yaml as JSON</summary>'
+        f"<div><pre>{spec}</pre></div></details></section>"
     )
     names = ["stages", *(line.name for line in lines), "spec"]
-    return _filled(
-        TITLE=_safe(record.id),
-        LEAD=f'<p class="soft">{_safe(told)}</p>',
-        NAV="".join(f'<a href="#{_anchor(name)}">{_safe(name)}</a>' for name in names),
-        BODY="\n".join(sections),
+    return filled_page(
+        record.id,
+        lead=f'<p class="soft">{text_html(told)}</p>',
+        nav="".join(f'<a href="#{_anchor(name)}">{text_html(name)}</a>' for name in names),
+        body="\n".join(sections),
+        style=page_part("pipelines", "report.css"),
     )
-
-
-def _filled(**fields: str) -> str:
-    page = resources.files("pipelines").joinpath("report.html").read_text(encoding="utf-8")
-    first, *rest = page.split("<!--")
-    return first + "".join(fields[name] + text for name, _, text in (part.partition("-->") for part in rest))
 
 
 def _artifact(record: RunRecord, line: StageLine) -> Artifact | None:
@@ -78,18 +72,18 @@ def _stage(line: StageLine, artifact: Artifact | None, files: Sequence[ReportFil
     rows = rows_text(state.rows_in, state.rows_out)
     facts = [line.action, f"{state.seconds:,.1f} s" if line.action == "run" else "", f"rows {rows}" if rows else ""]
     facts += [f"{line.type}/{state.key[:16]}" if state.key else ""]
-    parts = [f'<section id="{_anchor(line.name)}"><h2>{_safe(line.name)}</h2>']
-    parts.append(f'<p class="soft">{_safe(", ".join(filter(None, facts)))}<br>{_safe(line.why)}</p>')
-    parts += [f"<p>{_safe(text)}</p>" for text in (state.summary, *state.notes) if text]
+    parts = [f'<section id="{_anchor(line.name)}"><h2>{text_html(line.name)}</h2>']
+    parts.append(f'<p class="soft">{text_html(", ".join(filter(None, facts)))}<br>{text_html(line.why)}</p>')
+    parts += [f"<p>{text_html(text)}</p>" for text in (state.summary, *state.notes) if text]
     if state.error:
-        parts.append(f'<p class="bad">{_safe(state.error)}</p>')
+        parts.append(f'<p class="bad">{text_html(state.error)}</p>')
     if artifact is not None:
         parts.append(_facts("parameters", artifact.manifest.get("params", {})))
         parts.append(_facts("figures", artifact.manifest.get("metrics", {})))
     parts += [file_html(file) for file in files if file in kept]
     left = [f"{file.name} ({file.path.stat().st_size / 1e6:.1f} MB)" for file in files if file not in kept]
     if left:
-        parts.append(f'<p class="soft">Left out of this page for its size: {_safe(", ".join(left))}.</p>')
+        parts.append(f'<p class="soft">Left out of this page for its size: {text_html(", ".join(left))}.</p>')
     return "\n".join([*parts, "</section>"])
 
 
@@ -97,19 +91,15 @@ def _facts(title: str, values: Mapping[str, Any]) -> str:
     """A folded table of parameters or figures."""
     if not values:
         return ""
-    rows = "".join(f"<tr><td>{_safe(name)}</td><td>{_value(value)}</td></tr>" for name, value in values.items())
+    rows = "".join(f"<tr><td>{text_html(name)}</td><td>{_value(value)}</td></tr>" for name, value in values.items())
     summary = f"<summary>{title} ({len(values)})</summary>"
     return f'<details>{summary}<div class="wide"><table>{rows}</table></div></details>'
 
 
 def _value(value: Any) -> str:
     text = value if isinstance(value, str) else f"{value:.6g}" if isinstance(value, float) else json.dumps(value)
-    return _safe(text)
+    return text_html(text)
 
 
 def _anchor(name: str) -> str:
     return re.sub(r"[^\w-]", "_", name)
-
-
-def _safe(text: str) -> str:
-    return html.escape(text, quote=True)

@@ -17,7 +17,7 @@ import fsspec
 
 from pipelines.errors import StoreError
 from pipelines.recipe import canonical
-from stages.artifact import Artifact
+from stages.artifact import Artifact, artifact_at
 
 MANIFEST = "manifest.json"
 
@@ -85,7 +85,7 @@ class Store:
             problem = _damage(path / file["path"], file, verify)
             if problem:
                 return Found(None, f"{file['path']} {problem}")
-        return Found(_artifact(path, manifest))
+        return Found(artifact_at(path, manifest))
 
     def has_parts(self, type_name: str, key: str) -> bool:
         """Whether an interrupted attempt has left finished parts."""
@@ -97,7 +97,7 @@ class Store:
         pattern = f"{type_name or '*'}/*/{MANIFEST}"
         for path in sorted((self.root / "objects").glob(pattern), key=lambda p: (-p.stat().st_mtime_ns, str(p))):
             try:
-                yield _artifact(path.parent, json.loads(path.read_text()))
+                yield artifact_at(path.parent, json.loads(path.read_text()))
             except (OSError, ValueError, KeyError):
                 continue
 
@@ -125,7 +125,7 @@ class Store:
         if target.exists():
             self.discard(target)
         staging.rename(target)
-        return _artifact(target, manifest)
+        return artifact_at(target, manifest)
 
     def discard(self, path: Path) -> None:
         """Move a folder of the store to the trash."""
@@ -136,10 +136,6 @@ class Store:
     def empty_trash(self) -> None:
         """Delete what was moved to the trash."""
         shutil.rmtree(self.root / "trash", ignore_errors=True)
-
-
-def _artifact(path: Path, manifest: dict[str, Any]) -> Artifact:
-    return Artifact(manifest["kind"], manifest["type"], manifest["key"], manifest["digest"], path, manifest)
 
 
 def _list_files(folder: Path) -> list[dict[str, Any]]:

@@ -35,3 +35,8 @@ class Artifact:
         from stages.tables import read_table
 
         return read_table(self.path, name or self.kind, columns)
+
+
+def artifact_at(path: Path, manifest: dict[str, Any]) -> Artifact:
+    """The artifact in a folder, by its manifest."""
+    return Artifact(manifest["kind"], manifest["type"], manifest["key"], manifest["digest"], path, manifest)

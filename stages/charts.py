@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from curation.review_page import text_html
+from curation.page_shell import text_html
 
 STYLE = """
 .wide table { font-size: 12px; } .wide th, .wide td { padding-right: 7px; }

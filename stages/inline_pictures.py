@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curation.review_page import text_html
+from curation.page_shell import text_html
 
 _LOSSLESS_SIDE = 48
 _QUALITY = 75

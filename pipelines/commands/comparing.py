@@ -12,7 +12,6 @@ from pipelines.commands.shared import (
     JsonOption,
     LocalOption,
     SetOption,
-    SpecArgument,
     StoreOption,
     TrackOption,
     err,
@@ -21,7 +20,10 @@ from pipelines.commands.shared import (
 
 
 def compare(
-    spec: SpecArgument,
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="SPEC | RUN RUN ...", help="A preset's name or a YAML file; or runs (RUN/STAGE)."),
+    ],
     selections: Annotated[
         str | None,
         typer.Option(
@@ -62,19 +64,27 @@ def compare(
     plan_only: Annotated[bool, typer.Option("--plan", help="Only say what would run and why.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train in several variants, alike in images, steps or time, and in the test, and say which is worth it."""
+    """Train in several variants, alike in images, steps or time, and in the test, and say which is worth it. Or, of
+    runs that are there, say which was."""
     from pipelines.api import Options, Pipeline, open_store
     from pipelines.commands.running import run_to_end
     from pipelines.compare import comparison_spec
     from pipelines.compare_axes import chosen_axes, parse_axis
+    from pipelines.compare_runs import runs_spec
     from pipelines.display import plan_table
+    from pipelines.errors import UsageError
     from pipelines.step_costs import StepCosts
 
-    chosen, axes = chosen_axes(grid, selections, objectives, views, budget)
     opened = open_store(store)
-    costs = StepCosts(opened, lambda line: err.print(line, highlight=False))
-    axes = [*axes, *map(parse_axis, axis)]
-    made = comparison_spec(spec, chosen, seeds=seeds, axes=axes, overrides=set_, step_seconds=costs)
+    if len(what) > 1:
+        if any((selections, objectives, views, budget, grid, axis, set_)):
+            raise UsageError("runs are compared as they are: options that change a training go with a SPEC")
+        made = runs_spec(what, opened)
+    else:
+        chosen, axes = chosen_axes(grid, selections, objectives, views, budget)
+        costs = StepCosts(opened, lambda line: err.print(line, highlight=False))
+        axes = [*axes, *map(parse_axis, axis)]
+        made = comparison_spec(what[0], chosen, seeds=seeds, axes=axes, overrides=set_, step_seconds=costs)
     pipeline = Pipeline(made.document())
     options = Options(local, address, cpus, track)
     if plan_only:

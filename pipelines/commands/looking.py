@@ -37,7 +37,8 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
     from pipelines.runs import list_runs
 
     rows = []
-    for record in list_runs(open_store(store)):
+    opened = open_store(store)
+    for record in list_runs(opened):
         state, head = record.state(), record.head()
         counts = [stage.state for stage in state.stages.values()]
         rows.append(
@@ -50,7 +51,9 @@ def runs(store: StoreOption = None, as_json: JsonOption = False) -> None:
                 "parent": head["parent"] or "",
             }
         )
-    print_result(rows, rows_table(rows), as_json)
+    print_result(rows, rows_table(rows) if rows else None, as_json)
+    if not rows:
+        err.print(f"there are no runs in {opened.root}; `curatrain submit quickstart` makes one", highlight=False)
 
 
 def show(
@@ -140,23 +143,36 @@ def gc(
 
 def ui(
     store: StoreOption = None,
-    port: Annotated[int, typer.Option("--port", help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port on 127.0.0.1.")] = 5000,
 ) -> None:
     """Open the MLflow UI on the store's runs (on 127.0.0.1, until you press Ctrl-C)."""
     import os
 
     from pipelines import tracking
     from pipelines.api import open_store
-    from pipelines.errors import UsageError
 
     root = open_store(store).root
-    try:
-        command = tracking.ui_command(root, port)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    command = tracking.ui_command(root, port)
+    _check_free(port)
     link = tracking.run_link(root, _latest(root), port) or f"http://127.0.0.1:{port}/?workflowType=machine_learning"
     out.print(f"MLflow on {root}: {link}", highlight=False, soft_wrap=True)
-    os.execve(command[0], command, tracking.ui_environment())  # noqa: S606 - our own fixed command
+    os.execve(command[0], command, tracking.ui_environment(root))  # noqa: S606 - our own fixed command
+
+
+def _check_free(port: int) -> None:
+    import socket
+
+    from pipelines.errors import UsageError
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} of 127.0.0.1 cannot be had ({error.strerror}); perhaps the UI is open already: look "
+                "there, or give another with --port"
+            ) from None
 
 
 def _latest(root: Path) -> str:

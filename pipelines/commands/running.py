@@ -83,6 +83,7 @@ def rerun(
         print_result(made.document(), plan_table(made), as_json)
         return
     wanted = [*stage, *sorted(targets.difference(stage))]
+    _say_where(earlier, track)
     run_to_end(pipeline, store, options, wanted, as_json, parent=earlier.id)
 
 
@@ -104,7 +105,16 @@ def resume(
 
         raise UsageError(f"run {earlier.id} is still running; `curatrain watch {earlier.id}` follows it")
     options = Options(local, address, cpus, track)
+    _say_where(earlier, track)
     run_to_end(Pipeline(earlier.record.spec_document()), store, options, [], as_json, parent=earlier.id)
+
+
+def _say_where(earlier: Any, track: bool) -> None:
+    from pipelines import tracking
+
+    remark = tracking.moved_remark(earlier.record.store.root, earlier.id) if track else ""
+    if remark:
+        err.print(f"note: {remark}", highlight=False, markup=False, soft_wrap=True)
 
 
 def watch(run: RunArgument = "latest", store: StoreOption = None) -> None:

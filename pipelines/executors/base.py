@@ -20,10 +20,13 @@ class Executor(Protocol):
         """What there is in all: {"CPU": ..., "GPU": ...}."""
 
     def free(self) -> dict[str, float]:
-        """What of it nobody holds now."""
+        """What of it nobody holds now; nothing where that is not known."""
 
     def submit(self, order: Order) -> None:
         """Begin a step."""
+
+    def queued(self, stage: str) -> bool:
+        """Whether a submitted step only waits for those before it."""
 
     def finished(self, timeout: float) -> list[tuple[str, Outcome]]:
         """Stages that have ended since the last call, waiting up to `timeout` seconds for the first."""

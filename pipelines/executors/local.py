@@ -27,10 +27,13 @@ class LocalExecutor:
         return {"CPU": float(self._compute.cpus())}
 
     def free(self) -> dict[str, float]:
-        return self.capacity()
+        return {}
 
     def submit(self, order: Order) -> None:
         self._orders.put(order)
+
+    def queued(self, stage: str) -> bool:
+        return any(order is not None and order.stage == stage for order in list(self._orders.queue))
 
     def finished(self, timeout: float) -> list[tuple[str, Outcome]]:
         try:

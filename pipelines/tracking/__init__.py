@@ -7,18 +7,25 @@ from pipelines.tracking.address import IMPATIENT, registry_uri, run_url, trackin
 from pipelines.tracking.launch import (
     await_registration,
     deliver_pending,
+    moved_remark,
     pending_runs,
     read_registration,
+    registered_here,
     run_link,
     start_mirror,
+    unreachable_reason,
 )
+from pipelines.tracking.redaction import public_address
 
 __all__ = [
     "IMPATIENT",
     "await_registration",
     "deliver_pending",
+    "moved_remark",
     "pending_runs",
+    "public_address",
     "read_registration",
+    "registered_here",
     "registry_uri",
     "run_link",
     "run_url",
@@ -26,4 +33,5 @@ __all__ = [
     "tracking_uri",
     "ui_command",
     "ui_environment",
+    "unreachable_reason",
 ]

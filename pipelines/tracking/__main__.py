@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import sys
 from pathlib import Path
 
 from pipelines.tracking.mirror import mirror_pending, mirror_run
+from pipelines.tracking.redaction import RedactingStream
 
 
 def main() -> int:
@@ -30,4 +33,6 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    with contextlib.redirect_stderr(RedactingStream(sys.stderr)):  # a file of the store
+        code = main()
+    raise SystemExit(code)

@@ -22,6 +22,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from pipelines.tracking.connection import experiment, find_run, refused
 from pipelines.tracking.event_log import LoggedEvent
 from pipelines.tracking.note import run_note
+from pipelines.tracking.redaction import redacted
 from pipelines.tracking.registration import register
 from pipelines.tracking.samples import table_samples
 from pipelines.tracking.state import MirrorState, StageState
@@ -77,6 +78,7 @@ class Delivery:
 
     def skip(self, text: str) -> None:
         """Record what could not be delivered."""
+        text = redacted(text)
         self.state.skipped.append(clipped(text, 500))
         print(f"skipped {text}", file=sys.stderr, flush=True)  # noqa: T201 - stderr is the mirror's log
 

@@ -14,6 +14,7 @@ from pipelines.runs import RunRecord, list_runs
 from pipelines.store import Store
 from pipelines.tracking.address import UI_PORT, mirror_environment, run_url, tracking_uri
 from pipelines.tracking.event_log import log_is_longer, run_ended
+from pipelines.tracking.redaction import lacks_secret, public_address, same_server
 from pipelines.tracking.state import read_state
 
 
@@ -67,9 +68,8 @@ def _is_pending(run: RunRecord) -> bool:
 
 def untold_promotions(store: str | Path) -> list[Promotion]:
     """Promotions that MLflow has not heard of, of models that have a version in it, oldest first."""
-    uri, root = tracking_uri(store), Path(store)
-    waiting = [promotion for promotion in promotions(root) if not promotion.told]
-    return [p for p in waiting if (read_registration(root, p.key) or {}).get("tracking_uri") == uri]
+    root = Path(store)
+    return [p for p in promotions(root) if not p.told and registered_here(root, p.key)]
 
 
 def mirror_log(store: str | Path, run_id: str) -> Path:
@@ -98,6 +98,12 @@ def read_registration(store: str | Path, key: str) -> dict[str, Any] | None:
         return None
 
 
+def registered_here(store: str | Path, key: str) -> bool:
+    """Whether the MLflow that the store's runs go to now has a version made from the artifact `key`."""
+    found = read_registration(store, key)
+    return found is not None and same_server(found["tracking_uri"], tracking_uri(store))
+
+
 def await_registration(
     store: str | Path,
     key: str,
@@ -120,5 +126,34 @@ def await_registration(
 
 
 def unreachable_flag(store: str | Path, run_id: str) -> Path:
-    """A file that stands while the mirror of a run cannot reach MLflow."""
+    """A file that stands while the mirror of a run cannot reach MLflow; it holds the reason."""
     return Path(store) / "runs" / run_id / "mirror.unreachable"
+
+
+def unreachable_reason(store: str | Path, run_id: str) -> str:
+    """Why the mirror of a run cannot reach MLflow, or ""."""
+    try:
+        return unreachable_flag(store, run_id).read_text()
+    except FileNotFoundError:
+        return ""
+
+
+def moved_remark(store: str | Path, run_id: str) -> str:
+    """What to say to one who goes on with a run that was mirrored to another MLflow than runs go to now, or to the
+    same with a password that is not given now; else ""."""
+    state, uri = read_state(Path(store) / "runs" / run_id), tracking_uri(store)
+    if state is None:
+        return ""
+    if not same_server(state.tracking_uri, uri):
+        how = "set MLFLOW_TRACKING_URI to go on there"
+        return f"{run_id} was mirrored to {state.tracking_uri}, this run goes to {public_address(uri)}; {how}"
+    if lacks_secret(state.tracking_uri, uri):
+        return f"{run_id} was mirrored with a password, which is not given now; {how_to_sign_in(uri)}"
+    return ""
+
+
+def how_to_sign_in(uri: str) -> str:
+    """Where the password of an address belongs."""
+    if uri.startswith(("http:", "https:")):
+        return "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
+    return "set MLFLOW_TRACKING_URI with the database's user and password"

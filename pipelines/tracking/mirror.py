@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import fcntl
+import re
 import sys
 import time
 from collections import Counter
@@ -17,7 +18,8 @@ from pipelines.runs import RunRecord
 from pipelines.store import Store
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.event_log import LoggedEvent, read_events, run_ended
-from pipelines.tracking.launch import pending_runs, unreachable_flag
+from pipelines.tracking.launch import how_to_sign_in, pending_runs, unreachable_flag
+from pipelines.tracking.redaction import public_address, redacted
 from pipelines.tracking.state import load_state
 
 if TYPE_CHECKING:
@@ -142,8 +144,9 @@ def _follow(mirror: Mirror, once: bool, patience: float) -> Outcome:
                 return Outcome.DELIVERED
             wait, down_since = _POLL, None
         except Exception as error:  # noqa: BLE001 - whatever a tracking server does must not end the mirror
-            print(f"{time.strftime('%H:%M:%S')} waiting for MLflow: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            mirror.unreachable.touch()
+            reason = _reason(mirror.store, error)
+            print(f"{time.strftime('%H:%M:%S')} waiting for MLflow: {reason}", file=sys.stderr, flush=True)  # noqa: T201
+            mirror.unreachable.write_text(reason)
             if once:
                 return Outcome.UNREACHABLE
             if run_ended(mirror.folder) or not lives:
@@ -152,6 +155,18 @@ def _follow(mirror: Mirror, once: bool, patience: float) -> Outcome:
                     return Outcome.UNREACHABLE
             wait = min(wait * 2, _LONGEST_WAIT)
         time.sleep(wait)
+
+
+def _reason(store: Path, error: Exception) -> str:
+    """The error for a person, without passwords; how to sign in, where that is what the server asks for."""
+    from mlflow.exceptions import MlflowException
+
+    told = redacted(error)
+    code = error.error_code if isinstance(error, MlflowException) else ""
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED") or re.search(r"password|authenticat", told, re.IGNORECASE):
+        uri = tracking_uri(store)
+        return f"{public_address(uri)} does not let us in: {how_to_sign_in(uri)} ({told})"
+    return told
 
 
 def mirror_pending(store: Path, patience: float = 20.0) -> Outcome:
@@ -169,6 +184,7 @@ def _tell_promotions(store: Path) -> bool:
     try:
         tell_promotions(store)
     except Exception as error:  # noqa: BLE001 - whatever a tracking server does, the next mirror tries again
-        print(f"{time.strftime('%H:%M:%S')} aliases wait for MLflow: {error}", file=sys.stderr, flush=True)  # noqa: T201
+        reason = _reason(store, error)
+        print(f"{time.strftime('%H:%M:%S')} aliases wait for MLflow: {reason}", file=sys.stderr, flush=True)  # noqa: T201
         return False
     return True

@@ -15,6 +15,7 @@ from pipelines.promotions import Promotion, mark_told
 from pipelines.tracking.address import tracking_uri
 from pipelines.tracking.connection import connect, refused
 from pipelines.tracking.launch import read_registration, untold_promotions
+from pipelines.tracking.redaction import public_address, redacted
 from pipelines.tracking.registration import point_alias
 from pipelines.tracking.values import TAG_LIMIT, clipped
 
@@ -66,10 +67,11 @@ def tell_promotions(store: Path) -> int:
         except Exception as error:
             if not refused(error):
                 raise
-            print(f"refused {promotion.name}@{promotion.alias}: {error}", file=sys.stderr, flush=True)  # noqa: T201
-            mark_told(store, promotion, clipped(f"refused: {error}", TAG_LIMIT))
+            told = redacted(error)
+            print(f"refused {promotion.name}@{promotion.alias}: {told}", file=sys.stderr, flush=True)  # noqa: T201
+            mark_told(store, promotion, clipped(f"refused: {told}", TAG_LIMIT))
         else:
-            mark_told(store, promotion, tracking_uri(store))
+            mark_told(store, promotion, public_address(tracking_uri(store)))
             taken += 1
     return taken
 

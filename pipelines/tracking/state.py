@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.tracking.redaction import public_address, same_server
 from stages.base import committed
 
 STATE = "mirror.json"
@@ -28,7 +29,8 @@ class StageState:
 class MirrorState:
     """Progress of a run's delivery.
 
-    offset: bytes of the event log that are in MLflow. skipped: what MLflow refused.
+    tracking_uri: where to, without a password. offset: bytes of the event log that are in MLflow. skipped: what
+    MLflow refused.
     """
 
     tracking_uri: str
@@ -59,4 +61,7 @@ def read_state(run_folder: Path) -> MirrorState | None:
 def load_state(run_folder: Path, uri: str) -> MirrorState:
     """The state of delivery to `uri`; a delivery that was begun elsewhere starts anew."""
     state = read_state(run_folder)
-    return state if state is not None and state.tracking_uri == uri else MirrorState(uri)
+    if state is None or not same_server(state.tracking_uri, uri):
+        return MirrorState(public_address(uri))
+    state.tracking_uri = public_address(uri)
+    return state

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+from pathlib import Path
 from typing import Self
 
 from pydantic import Field, model_validator
 
-from stages.base import Input, Stage, StageContext, StageParams, StageResult
+from stages.artifact import Artifact, artifact_at
+from stages.base import EXECUTION, Input, Stage, StageContext, StageError, StageParams, StageResult
 
 
 class CompareParams(StageParams):
@@ -27,6 +31,14 @@ class CompareParams(StageParams):
         ("knn_trained", "linear_trained", "rankme_trained"),
         min_length=1,
         description="Figures of the evaluations to compare; one that not all of them have is left out.",
+    )
+    remarks: tuple[str, ...] = Field(
+        (), description="What a reader should know of how the variants were made; told beside the table."
+    )
+    runs: dict[str, str] = Field(
+        {},
+        json_schema_extra={**EXECUTION, "artifact": "metrics"},
+        description="Evaluations of earlier runs by the names of their cells: run:RUN or run:RUN/STAGE.",
     )
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of every interval.")
 
@@ -49,10 +61,30 @@ class Compare(Stage[CompareParams]):
 
     type = "compare"
     Params = CompareParams
-    inputs = {"metrics": Input("metrics", many=True)}
+    inputs = {"metrics": Input("metrics", optional=True, many=True)}
     output = "comparison"
+
+    def externals(self) -> dict[str, str]:
+        return {name: artifact.digest for name, artifact in sorted(self.earlier().items())}
+
+    def unmet(self, connected: Collection[str]) -> list[str]:
+        return [
+            f"cells.{name}: connect its evaluation as inputs.metrics.{name}, or name one in runs"
+            for name in self.params.cells
+            if name not in self.params.runs and f"metrics.{name}" not in connected
+        ]
+
+    def earlier(self) -> dict[str, Artifact]:
+        """The evaluations that `runs` names, by cell. Raises StageError where one cannot be read."""
+        try:
+            return {
+                name: artifact_at(Path(path), json.loads((Path(path) / "manifest.json").read_text()))
+                for name, path in self.params.runs.items()
+            }
+        except (OSError, ValueError, KeyError) as error:
+            raise StageError(f"runs: an evaluation cannot be read ({error}); name one as run:RUN/STAGE") from None
 
     def run(self, ctx: StageContext[CompareParams]) -> StageResult:
         from stages.compare.comparing import compare
 
-        return compare(ctx)
+        return compare(ctx, {f"metrics.{name}": artifact for name, artifact in self.earlier().items()})

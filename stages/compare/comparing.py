@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite, nan
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.artifact import Artifact
 from stages.base import StageContext, StageError, StageResult
 from stages.compare.ranking import main_effects, ranking
 from stages.compare.report import write_report
+from stages.compare.similarity import similarity
 from stages.register.lineage import ancestors
 from stages.tables import files_digest
 from training.evaluation.clid import clid
@@ -24,27 +27,31 @@ CLID = "clid_trained"
 
 @dataclass(frozen=True)
 class Cell:
-    """One evaluation. values: its value on each axis. images: trained on, or None where that is not known.
+    """One evaluation. values: its value on each axis. images, steps: trained on, None where that is not known.
 
     seconds: that its training took, by the clock of the machine that it ran on; None where that is not known.
     metrics, split, protocol: as in its `metrics.json`.
     """
 
     name: str
+    path: Path
     values: dict[str, str]
     images: int | None
+    steps: int | None
     seconds: float | None
     metrics: dict[str, float]
     split: dict[str, Any]
     protocol: str
 
 
-def compare(ctx: StageContext[CompareParams]) -> StageResult:
+def compare(ctx: StageContext[CompareParams], earlier: Mapping[str, Artifact]) -> StageResult:
     """Run the compare stage: `comparison.json`, `costs.json`, the table for MLflow in `tables/`, and the report.
 
-    Costs stand apart, so that the comparison's digest does not depend on how fast a machine was.
+    earlier: evaluations besides the connected ones, by the same names. Costs stand apart, so that the comparison's
+    digest does not depend on how fast a machine was.
     """
-    cells = _with_clid([_read_cell(name, values, ctx) for name, values in sorted(ctx.params.cells.items())])
+    found = {**ctx.inputs, **earlier}
+    cells = _with_clid([_read_cell(name, values, found) for name, values in sorted(ctx.params.cells.items())])
     _check_comparable(cells)
     record = _record(ctx.params, cells)
     for text in record["remarks"]:
@@ -66,8 +73,8 @@ def compare(ctx: StageContext[CompareParams]) -> StageResult:
     )
 
 
-def _read_cell(name: str, values: dict[str, str], ctx: StageContext[CompareParams]) -> Cell:
-    artifact = ctx.inputs.get(f"metrics.{name}")
+def _read_cell(name: str, values: dict[str, str], found: Mapping[str, Artifact]) -> Cell:
+    artifact = found.get(f"metrics.{name}")
     if artifact is None:
         raise StageError(f"cells.{name} has no evaluation: connect one as inputs.metrics.{name}")
     record = json.loads((artifact.path / "metrics.json").read_text())
@@ -76,7 +83,16 @@ def _read_cell(name: str, values: dict[str, str], ctx: StageContext[CompareParam
     images = shards[0].manifest.get("rows_out") if len(shards) == 1 else None
     known = bool(trainings) and all("seconds" in a.manifest for a in trainings)
     seconds = sum(a.manifest["seconds"] for a in trainings) if known else None
-    return Cell(name, values, images, seconds, record["metrics"], record["split"], record["protocol"]["id"])
+    steps = _steps(trainings[-1].path) if trainings else None
+    told = record["metrics"], record["split"], record["protocol"]["id"]
+    return Cell(name, artifact.path, values, images, steps, seconds, *told)
+
+
+def _steps(checkpoint: Path) -> int | None:
+    try:
+        return int(json.loads((checkpoint / "config.json").read_text())["steps"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _with_clid(cells: list[Cell]) -> list[Cell]:
@@ -118,6 +134,7 @@ def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
             "variant": dict(variant),
             "runs": len(runs),
             "images": next(iter(runs.values())).images,
+            "steps": next(iter(runs.values())).steps,
             "baseline": against is runs,
         }
         for measure in measures:
@@ -136,8 +153,13 @@ def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
         "cells": [{"name": c.name, "values": c.values, "images": c.images, "metrics": c.metrics} for c in cells],
         "ranking": ranking(first, params.confidence),
         "main_effects": main_effects(first, params.confidence),
-        "remarks": _remarks(rows),
+        "similarity": similarity({" ".join(dict(v).values()): _paths(runs) for v, runs in groups.items()}),
+        "remarks": [*params.remarks, *_remarks(rows)],
     }
+
+
+def _paths(runs: Mapping[str, Cell]) -> dict[str, Path]:
+    return {repeat: cell.path for repeat, cell in runs.items()}
 
 
 def _statistics(
@@ -160,8 +182,14 @@ def _remarks(rows: Sequence[dict[str, Any]]) -> list[str]:
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         remarks.append(f"the variants trained on different numbers of images ({listed}): part of a difference is size")
-    if any(row["runs"] < 2 for row in rows):
+    fewest = min(row["runs"] for row in rows)
+    if fewest == 1:
         remarks.append("one repetition gives no interval: differences may be chance")
+    elif fewest == 2:
+        remarks.append(
+            "with two repetitions an interval is nearly four times as wide as with three of the same spread, and no "
+            "variant is called above another"
+        )
     return remarks
 
 

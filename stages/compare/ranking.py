@@ -12,6 +12,9 @@ from training.evaluation.intervals import paired_difference, t_interval
 Variant = tuple[tuple[str, str], ...]
 """A value on each axis that is compared."""
 
+_FEWEST = 3
+"""Repetitions from which variants are told apart."""
+
 Values = Mapping[Variant, Mapping[str, float]]
 """A figure of each variant by repetition."""
 
@@ -19,8 +22,9 @@ Values = Mapping[Variant, Mapping[str, float]]
 def ranking(values: Values, confidence: float) -> list[dict[str, Any]]:
     """Variants from the best mean down, each with how many others it is above, and below, beyond chance.
 
-    Beyond chance: the t interval of the differences, paired by repetition, does not hold 0. It does not allow for the
-    number of comparisons.
+    Beyond chance: the t interval of the differences, paired by repetition, does not hold 0, of three repetitions at
+    least (accuracies over few queries repeat: two equal differences are soon found). It does not allow for the number
+    of comparisons.
     """
     means = {variant: fmean(runs.values()) for variant, runs in values.items()}
     rows = []
@@ -39,7 +43,7 @@ def ranking(values: Values, confidence: float) -> list[dict[str, Any]]:
 
 def _sign(runs: Mapping[str, float], others: Mapping[str, float], confidence: float) -> int:
     shared = sorted(runs.keys() & others.keys())
-    if len(shared) < 2:
+    if len(shared) < _FEWEST:
         return 0
     _, low, high = paired_difference([runs[r] for r in shared], [others[r] for r in shared], confidence)
     assert low is not None and high is not None

@@ -24,18 +24,17 @@ Seconds = Mapping[str, float | None]
 
 
 def write_report(folder: Path, record: Mapping[str, Any], seconds: Seconds) -> None:
-    """Write `comparison.md`, `comparison.csv`, `comparison.png`, and, where there is something to draw, `cost.png`
-    (quality against training time) and `effects.png` (what each axis is worth)."""
-    from stages.compare.charts import comparison_chart, cost_chart, effects_chart
+    """Write `comparison.md`, `comparison.html` with charts, `comparison.csv`, and, where all costs are known,
+    `cost.png`: quality against training time."""
+    from stages.compare.charts import cost_chart
+    from stages.compare.page import comparison_page
 
-    (folder / "comparison.md").write_text(comparison_markdown(record, seconds), encoding="utf-8")
-    (folder / "comparison.csv").write_text(cells_csv(record, seconds), encoding="utf-8")
-    comparison_chart(record).savefig(folder / "comparison.png", dpi=110)
     costs = variant_seconds(record, seconds)
+    (folder / "comparison.md").write_text(comparison_markdown(record, seconds), encoding="utf-8")
+    (folder / "comparison.html").write_text(comparison_page(record, costs), encoding="utf-8")
+    (folder / "comparison.csv").write_text(cells_csv(record, seconds), encoding="utf-8")
     if all(cost is not None for cost in costs):
         cost_chart(record, costs).savefig(folder / "cost.png", dpi=110)
-    if record["main_effects"]:
-        effects_chart(record).savefig(folder / "effects.png", dpi=110)
 
 
 def variant_seconds(record: Mapping[str, Any], seconds: Seconds) -> list[float | None]:
@@ -48,63 +47,120 @@ def variant_seconds(record: Mapping[str, Any], seconds: Seconds) -> list[float |
     return found
 
 
+Table = tuple[list[str], list[list[str]]]
+"""The names of the columns, and the rows."""
+
+
 def comparison_markdown(record: Mapping[str, Any], seconds: Seconds) -> str:
-    """The table of variants, what its intervals mean, who is best, what each axis is worth, and every single
-    evaluation with its own interval."""
-    axes = list(record["rows"][0]["variant"])
-    against = ", ".join(f"{axis} {value}" for axis, value in record["baseline"].items())
-    head = [*axes, "images", "seconds"]
+    """What was trained, a table of variants for each measure, what its intervals mean, who is best, what each axis is
+    worth, how alike the variants are, and every single evaluation with its own interval."""
+    parts = [f"# {title(record)}", _markdown(variants_table(record, variant_seconds(record, seconds)))]
     for measure in record["measures"]:
-        head += [label(measure), f"{label(measure)} − {against}"]
-    lines = [f"# {' × '.join(axes)}", "", _row(head), "|" + "---|" * len(head)]
-    for row, cost in zip(record["rows"], variant_seconds(record, seconds), strict=True):
-        cells = [*row["variant"].values(), *("" if n is None else f"{n:,.0f}" for n in (row["images"], cost))]
-        for measure in record["measures"]:
-            cells += [interval_text(row[measure]), difference_text(row[measure], row["baseline"])]
-        lines.append(_row(cells))
-    lines += ["", *(f"- {text}" for text in statements(record)), *_ranking(record), *_effects(record)]
-    lines += ["", "## Every evaluation", ""]
-    head = [*record["cells"][0]["values"], *map(label, record["measures"])]
-    lines += [_row(head), "|" + "---|" * len(head)]
-    for cell in record["cells"]:
-        figures = [_single(cell["metrics"], measure) for measure in record["measures"]]
-        lines.append(_row([*cell["values"].values(), *figures]))
-    lines += [
-        "",
-        f"Intervals of single accuracies are Wilson's, over the {record['split']['queries']} queries: they say what "
-        f"other queries might give, not what another {record['repeats']} would.",
+        parts += [f"## {label(measure)}", _markdown(measure_table(record, measure))]
+    parts += ["\n".join(f"- {text}" for text in statements(record))]
+    parts += [f"## {RANKING} {label(record['measures'][0])}", _markdown(ranking_table(record)), ranking_note(record)]
+    if record["main_effects"]:
+        parts += [f"## {EFFECTS}", _markdown(effects_table(record)), shares_note(record)]
+    if record["similarity"]:
+        parts += [f"## {SIMILARITY}", _markdown(similarity_table(record)), similarity_note(record)]
+    parts += [f"## {EVERY}", _markdown(cells_table(record)), cells_note(record)]
+    return "\n\n".join(parts) + "\n"
+
+
+RANKING, EFFECTS = "Ranking by", "What each axis is worth"
+SIMILARITY, EVERY = "How alike the features are", "Every evaluation"
+
+
+def title(record: Mapping[str, Any]) -> str:
+    """The axes that are compared."""
+    return " × ".join(record["rows"][0]["variant"])
+
+
+def variants_table(record: Mapping[str, Any], costs: Sequence[float | None]) -> Table:
+    """What each variant was trained on, and for how long."""
+    rows = [
+        [*row["variant"].values(), *("" if n is None else f"{n:,.0f}" for n in (row["images"], row["steps"], cost))]
+        for row, cost in zip(record["rows"], costs, strict=True)
     ]
-    return "\n".join(lines) + "\n"
+    return [*record["rows"][0]["variant"], "images", "steps", "seconds"], rows
 
 
-def _ranking(record: Mapping[str, Any]) -> list[str]:
+def measure_table(record: Mapping[str, Any], measure: str) -> Table:
+    """The variants by a measure, with differences to the baseline."""
+    against = ", ".join(f"{axis} {value}" for axis, value in record["baseline"].items())
+    rows = [
+        [*row["variant"].values(), interval_text(row[measure]), difference_text(row[measure], row["baseline"])]
+        for row in record["rows"]
+    ]
+    return [*record["rows"][0]["variant"], label(measure), f"less that of {against}"], rows
+
+
+def ranking_table(record: Mapping[str, Any]) -> Table:
     """Who is best by the first measure, and who is told apart from how many."""
-    measure = record["measures"][0]
-    head = ["", *record["rows"][0]["variant"], label(measure), "above", "below"]
-    lines = ["", f"## Ranking by {label(measure)}", "", _row(head), "|" + "---|" * len(head)]
-    for place, row in enumerate(record["ranking"], 1):
-        lines.append(_row([place, *row["variant"].values(), f"{row['mean']:.3f}", row["above"], row["below"]]))
-    told = f"Above and below: how many others a variant differs from beyond chance (paired by {record['repeats']})."
-    return [*lines, "", told]
-
-
-def _effects(record: Mapping[str, Any]) -> list[str]:
-    found = record["main_effects"]
-    if not found:
-        return []
-    measure = label(record["measures"][0])
-    lines = [
-        "",
-        "## What each axis is worth",
-        "",
-        _row(["axis", "level", f"{measure} less the mean of all"]),
-        "|---|---|---|",
+    rows = [
+        [str(place), *row["variant"].values(), f"{row['mean']:.3f}", str(row["above"]), str(row["below"])]
+        for place, row in enumerate(record["ranking"], 1)
     ]
-    for axis, levels in found["effects"].items():
-        for level, row in levels.items():
-            lines.append(_row([axis, level, _with_bounds(row["effect"], row["lo"], row["hi"], sign="+")]))
-    shares = ", ".join(f"{name} {100 * share:.0f} %" for name, share in found["shares"].items())
-    return [*lines, "", f"Shares of the sum of squares: {shares}."]
+    return ["", *record["rows"][0]["variant"], label(record["measures"][0]), "above", "below"], rows
+
+
+def ranking_note(record: Mapping[str, Any]) -> str:
+    """How to read the ranking."""
+    return f"Above and below: how many others a variant differs from beyond chance (paired by {record['repeats']})."
+
+
+def effects_table(record: Mapping[str, Any]) -> Table:
+    """Each level of each axis less the mean of all."""
+    effects = record["main_effects"]["effects"]
+    rows = [
+        [axis, level, _with_bounds(row["effect"], row["lo"], row["hi"], sign="+")]
+        for axis, levels in effects.items()
+        for level, row in levels.items()
+    ]
+    return ["axis", "level", f"{label(record['measures'][0])} less the mean of all"], rows
+
+
+def shares_note(record: Mapping[str, Any]) -> str:
+    """The analysis of variance in a sentence."""
+    shares = record["main_effects"]["shares"].items()
+    return f"Shares of the sum of squares: {', '.join(f'{name} {100 * share:.0f} %' for name, share in shares)}."
+
+
+def similarity_table(record: Mapping[str, Any]) -> Table:
+    """The matrix of similarities."""
+    found = record["similarity"]
+    rows = [
+        [name, *("" if value is None else f"{value:.2f}" for value in line)]
+        for name, line in zip(found["variants"], found["cka"], strict=True)
+    ]
+    return ["", *found["variants"]], rows
+
+
+def similarity_note(record: Mapping[str, Any]) -> str:
+    """How to read the matrix."""
+    images, repeats = record["similarity"]["images"], record["repeats"]
+    return (
+        f"Linear CKA (arXiv:1905.00414) of the trained features on {images:,} images, 1 where one is the other turned "
+        f"and scaled; mean over trainings of different {repeats}. On the diagonal, a variant's own trainings: what "
+        "another one alone changes."
+    )
+
+
+def cells_table(record: Mapping[str, Any]) -> Table:
+    """Every evaluation."""
+    rows = [
+        [*cell["values"].values(), *(_single(cell["metrics"], measure) for measure in record["measures"])]
+        for cell in record["cells"]
+    ]
+    return [*record["cells"][0]["values"], *map(label, record["measures"])], rows
+
+
+def cells_note(record: Mapping[str, Any]) -> str:
+    """What the intervals of single evaluations are."""
+    return (
+        f"Intervals of single accuracies are Wilson's, over the {record['split']['queries']} queries: they say what "
+        f"other queries might give, not what another {record['repeats']} would."
+    )
 
 
 def statements(record: Mapping[str, Any]) -> list[str]:
@@ -153,8 +209,10 @@ def _single(metrics: Mapping[str, float], measure: str) -> str:
     return _with_bounds(metrics[measure], metrics.get(f"{measure}_lo"), metrics.get(f"{measure}_hi"))
 
 
-def _row(cells: Sequence[object]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+def _markdown(table: Table) -> str:
+    head, rows = table
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (head, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(head), *lines[1:]])
 
 
 def cells_csv(record: Mapping[str, Any], seconds: Seconds) -> str:

@@ -26,7 +26,8 @@ def source_digest(source: Any) -> str | None:
     Raises StageError where the source is missing or unreadable.
     """
     if isinstance(source, FolderSource):
-        return remote_digest(source) if is_remote(source.folder) else listing_digest(source.folder)
+        folders = [source.folder, *([source.masks] if source.masks else [])]
+        return remote_digest(source) if is_remote(source.folder) else listing_digest(*folders)
     if isinstance(source, UrlListSource):
         return list_digest(source)
     if isinstance(source, WebDatasetSource):

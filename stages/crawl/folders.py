@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from stages.base import StageError
+from stages.crawl.masks import MASK, mask_of
 from stages.crawl.sources import FolderSource
 from stages.crawl.targets import Target
 
@@ -120,11 +122,13 @@ class _Walk:
         self._result.files.append((relative, status.st_size, status.st_mtime_ns))
 
 
-def listing_digest(folder: str) -> str:
-    """SHA-256 over the sorted listing: relative path, size and modification time of every file."""
+def listing_digest(*folders: str) -> str:
+    """SHA-256 over the sorted listings: relative path, size and modification time of every file."""
     digest = hashlib.sha256()
-    for relative, size, mtime_ns in list_folder(folder).files:
-        digest.update(os.fsencode(relative) + f"\0{size}\0{mtime_ns}\n".encode())
+    for number, folder in enumerate(folders):
+        digest.update(b"\0" * min(number, 1))
+        for relative, size, mtime_ns in list_folder(folder).files:
+            digest.update(os.fsencode(relative) + f"\0{size}\0{mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
@@ -132,8 +136,12 @@ def folder_targets(source: FolderSource, name: str) -> Iterator[Target]:
     """Every file of the folder as a target; captions are read here, pictures later."""
     texts: dict[str, Any] = {"licence": source.licence, "source_weight": source.weight}
     listing = list_folder(source.folder)
+    masks = {relative for relative, _, _ in list_folder(source.masks).files} if source.masks else set()
     captions = {relative for relative, _, _ in listing.files if relative.endswith(".txt")}
     for relative, size, mtime_ns in listing.files:
+        if source.masks and Path(source.folder, relative).is_relative_to(source.masks):
+            continue
+        mask = mask_of(source.masks, relative, masks) if source.masks else None
         sidecar = str(PurePosixPath(relative).with_suffix(".txt"))
         wanted = source.caption == "sidecar" and sidecar in captions and sidecar != relative
         yield Target(
@@ -143,6 +151,7 @@ def folder_targets(source: FolderSource, name: str) -> Iterator[Target]:
             place="file",
             caption=_caption(f"{source.folder}/{sidecar}") if wanted else None,
             label=label_of(source, relative),
+            metadata=json.dumps({MASK: mask}) if mask else None,
             **texts,
         )
     for relative, reason in listing.skipped:

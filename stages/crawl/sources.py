@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    field_validator,
+)
 
 from stages.crawl.file_names import (
     BINARY_TABLES,
@@ -61,8 +70,21 @@ class FolderSource(_FileSource):
     caption: Literal["sidecar", "none"] = Field(
         "sidecar", description="Take the caption from the first line of the .txt file of the same name, or none."
     )
+    masks: str | None = Field(
+        None,
+        min_length=1,
+        description="Folder of masks for segmentation: for each picture a PNG of class numbers of the same name, 255 "
+        "where no pixel counts; both folders have to be on this machine.",
+    )
 
     _expand = field_validator("folder")(known_place)
+
+    @field_validator("masks")
+    @classmethod
+    def _local_masks(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and (is_remote(value) or is_remote(info.data.get("folder", ""))):
+            raise ValueError("masks are read from folders of this machine only: copy pictures and masks to one")
+        return None if value is None else absolute(value)
 
     def default_name(self) -> str:
         return Path(self.folder).name or "folder"
@@ -77,6 +99,7 @@ class Columns(BaseModel):
     image: str | None = Field(None, description="Column of the encoded picture: bytes, or {bytes, path}.")
     caption: str | None = Field(None, description="Column of the caption.")
     label: str | None = Field(None, description="Column of the label.")
+    mask: str | None = Field(None, description="Column of masks for segmentation: bytes of a PNG of class numbers.")
     licence: str | None = Field(None, description="Column of the licence.")
     metadata: tuple[str, ...] | Literal["all", "none"] = Field(
         "all", description="Further columns to keep: all, none, or their names."

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from stages.base import StageError
 from stages.crawl.file_names import is_list
+from stages.crawl.masks import MASK, mask_text
 from stages.crawl.sources import Columns, UrlListSource
 from stages.crawl.storage import DAMAGED, StoredFile, files_digest, find_files, open_stored
 from stages.crawl.table_files import LINE, BinaryTable, is_binary, schema_of, text_rows
@@ -23,6 +24,7 @@ _USUAL = {
     "caption": ("caption", "text", "alt", "alt_text", "description", "title", "prompt"),
     "label": ("label", "class", "category", "class_name", "label_name"),
     "licence": ("licence", "license", "rights"),
+    "mask": ("mask", "segmentation_mask"),
 }
 
 Say = Callable[[str], None]
@@ -37,6 +39,7 @@ class _Layout:
     caption: str | None
     label: str | None
     licence: str | None
+    mask: str | None
     metadata: tuple[str, ...] | None
     names: Sequence[str] = ()
 
@@ -91,7 +94,11 @@ def _binary(source: UrlListSource, name: str, file: StoredFile, say: Say) -> Ite
     layout = _layout(source.columns, schema.names, file, schema)
     what = "pictures in a table" if layout.image else "a list of URLs"
     say(f"{name}: {file.path.rpartition('/')[2]} holds {what} ({layout.told()})")
-    columns = [column for column in schema.names if column != layout.image and _small(schema.field(column).type)]
+    columns = [
+        column
+        for column in schema.names
+        if column != layout.image and (column == layout.mask or _small(schema.field(column).type))
+    ]
     number = 0
     with open_stored(file.uri, source.storage_options) as opened:
         for group, first, batch in BinaryTable(opened, file.uri).batches(columns or [schema.names[0]]):
@@ -130,12 +137,17 @@ def _texts(source: UrlListSource, row: dict[str, Any], layout: _Layout) -> dict[
     if isinstance(label, int) and not isinstance(label, bool) and 0 <= label < len(layout.names):
         label = layout.names[label]
     used = {layout.url, layout.image, layout.caption, layout.label, layout.licence}
+    content = row.get(layout.mask or "")
+    mask = mask_text(content)
+    if mask is None and content is not None and source.columns.mask is not None:
+        raise StageError(f"crawl.sources: column '{layout.mask}' of '{source.urls}' holds what is no PNG of a mask")
+    used |= {layout.mask} if mask is not None or isinstance(content, dict) else set()
     kept = [column for column in (row if layout.metadata is None else layout.metadata) if column not in used]
     return {
         "caption": _plain(row.get(layout.caption or "")),
         "label": _plain(label),
         "licence": _plain(row.get(layout.licence or "")) or source.licence,
-        "metadata": metadata({column: row.get(column) for column in kept}),
+        "metadata": metadata({column: row.get(column) for column in kept} | ({MASK: mask} if mask else {})),
         "source_weight": source.weight,
     }
 
@@ -162,7 +174,7 @@ def _layout(columns: Columns, names: Sequence[str], file: StoredFile, schema: pa
             )
         found[what] = given or _usual(usual, names)
     if columns.image is None:
-        found["image"] = _picture_column(schema, found["image"])
+        found["image"] = _picture_column(schema, found["image"], found["mask"])
     if LINE in names:
         found["url"] = LINE
     if found["url"] is None and found["image"] is None:
@@ -179,7 +191,7 @@ def _usual(usual: Sequence[str], names: Sequence[str]) -> str | None:
     return next((by_name[name] for name in usual if name in by_name), None)
 
 
-def _picture_column(schema: pa.Schema | None, guess: str | None) -> str | None:
+def _picture_column(schema: pa.Schema | None, guess: str | None, mask: str | None) -> str | None:
     """The column of encoded pictures: the guess if it holds bytes, else the only struct with a field `bytes`."""
     if schema is None:
         return None
@@ -187,7 +199,7 @@ def _picture_column(schema: pa.Schema | None, guess: str | None) -> str | None:
         type_ = schema.field(guess).type
         if _is_picture(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
             return guess
-    structs = [field.name for field in schema if _is_picture(field.type)]
+    structs = [field.name for field in schema if _is_picture(field.type) and field.name != mask]
     return structs[0] if len(structs) == 1 else None
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from stages.base import StageError
 from stages.crawl.file_names import is_tar
+from stages.crawl.masks import MASK, mask_text
 from stages.crawl.reading import TAR, TAR_STREAM
 from stages.crawl.reasons import Reason
 from stages.crawl.sources import WebDatasetSource
@@ -26,6 +27,8 @@ _IMAGES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", 
 _CAPTIONS = ("txt", "caption", "text")
 _LABELS = ("cls", "label")
 _LONGEST_TEXT = 1_000_000
+_MASKS = ("mask.png", "seg.png")
+_LARGEST_MASK = 16_000_000
 
 Member = tuple[str, str, str, str | bytes]
 """Key, what it holds, name, and place of a picture or content of a text."""
@@ -69,7 +72,10 @@ def _members(file: StoredFile, source: WebDatasetSource) -> Iterator[Member]:
             stem, _, holds = last.partition(".")
             kind = holds.lower().rpartition(".")[2]
             key = folder + slash + stem
-            if kind in _IMAGES:
+            if holds.lower() in _MASKS and member.size <= _LARGEST_MASK:
+                content = archive.extractfile(member)
+                yield key, MASK, member.name, content.read() if content else b""
+            elif kind in _IMAGES:
                 place = f"{TAR_STREAM}:{number}" if compressed else f"{TAR}:{member.offset_data}:{member.size}"
                 yield key, kind, member.name, place
             elif kind in (*_CAPTIONS, *_LABELS, "json") and member.size <= _LONGEST_TEXT:
@@ -87,6 +93,8 @@ def _sample(source: WebDatasetSource, name: str, file: StoredFile, members: list
     label = _first(texts, _LABELS) or _text(about.pop("label", None))
     licence = _text(about.pop("licence", None) or about.pop("license", None)) or source.licence
     origin = _text(about.pop("url", None))
+    if mask := mask_text(texts.get(MASK)):
+        about[MASK] = mask
     pictures = [(member, place) for _, _, member, place in members if isinstance(place, str)]
     for member, place in pictures:
         yield Target(

@@ -24,11 +24,19 @@ class Asked(NamedTuple):
 
 
 def asked_of(
-    split: Split, protocol: Protocol, params: EvaluateParams, side: int, *, boxed: Collection[str], of_pool: bool
+    split: Split,
+    protocol: Protocol,
+    params: EvaluateParams,
+    side: int,
+    *,
+    boxed: Collection[str],
+    masked: Collection[str],
+    of_pool: bool,
 ) -> Asked:
     """What the figures of `split` need.
 
-    side: of the backbone's images. boxed: images with true boxes. of_pool: views are made of the pool alone.
+    side: of the backbone's images. boxed, masked: images with true boxes, with masks. of_pool: views are made of the
+    pool alone.
     """
     if not isinstance(protocol, WideProtocol):
         return Asked(0, False, {}, [])
@@ -42,6 +50,12 @@ def asked_of(
     if boxed:
         groups["boxed"] = [Member(i) for i in sorted(first_by_hash(boxed, protocol.boxed_images, seed))]
         passes.append(Pass("discovery", "discovery", "boxed"))
+    if masked:
+        learn, test = ([i for i in ids if i in masked] for ids in (split.bank, split.queries))
+        learn = first_by_hash(learn, protocol.segmentation.bank, seed)
+        test = first_by_hash(test, protocol.segmentation.queries, seed)
+        groups["masked"] = [*(Member(i) for i in sorted(learn)), *(Member(i, query=True) for i in sorted(test))]
+        passes.append(Pass("segmentation", "segmentation", "masked"))
     if split.labelled and params.robustness != "none":
         settings = protocol.quick if params.robustness == "quick" else protocol.full
         _ask_robustness(groups, passes, split, settings, seed, side)

@@ -34,12 +34,29 @@ class TokenSamples:
 
 
 @dataclass(frozen=True)
+class SegmentedSamples:
+    """A few images with masks, and what linear probes on patches make of them.
+
+    ids: (n). pixels: (n, S, S, 3) uint8. numbers: class numbers of the masks by their place. truth, trained,
+    untrained: (n, rows, columns) uint8 places, 255 where no pixel counts.
+    """
+
+    ids: list[str]
+    pixels: NDArray[np.uint8]
+    numbers: list[int]
+    truth: NDArray[np.uint8]
+    trained: NDArray[np.uint8]
+    untrained: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     """One split, measured.
 
     images: the artifact that holds its images. features: (bank + queries, D) by contestant, rows in the order of
     `[*split.bank, *split.queries]`. predictions: by contestant; empty without labels. record: all that
     `metrics.json` says of the split. samples: None where the backbone has no patches to show. seed: of the stage.
+    segmented: None without masks.
     """
 
     images: Artifact
@@ -49,3 +66,4 @@ class Evaluated:
     record: Mapping[str, Any]
     samples: TokenSamples | None
     seed: int
+    segmented: SegmentedSamples | None = None

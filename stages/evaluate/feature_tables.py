@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from stages.base import committed
 from stages.evaluate.split import Split
-from training.evaluation.features import unit_colours
 from training.evaluation.probe import Predictions
+from training.evaluation.squares import unit_colours
 
 
 def tables_of(work: Path, name: str = "") -> Path:
@@ -82,3 +82,9 @@ def read_roles(path: Path) -> NDArray[np.str_]:
     """(N,) "bank" or "queries" of each row of a table."""
     with pa.memory_map(str(path)) as source:
         return np.array(pa.ipc.open_file(source).read_all()["role"].to_pylist(), dtype=str)
+
+
+def read_ids(path: Path) -> NDArray[np.str_]:
+    """(N,) the image id of each row of a table."""
+    with pa.memory_map(str(path)) as source:
+        return np.array(pa.ipc.open_file(source).read_all()["image_id"].to_pylist(), dtype=str)

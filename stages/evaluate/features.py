@@ -18,6 +18,7 @@ from stages.base import StageContext, StageError, committed
 from stages.compute import Task
 from stages.evaluate import EvaluateParams
 from training.evaluation.preprocessing import Preprocessing, read_preprocessing
+from training.evaluation.protocol import PROTOCOLS, WideProtocol
 
 CONTESTANTS = ("trained", "untrained", "pixels")
 _PART_ROWS = 256
@@ -43,7 +44,7 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True)
 class Pass:
-    """A task of the worker. kind: of `worker.PASSES`. pictures: name of the group that it is shown. options: of it."""
+    """A task of the worker. kind: of `kinds.PASSES`. pictures: name of the group that it is shown. options: of it."""
 
     name: str
     kind: str
@@ -148,7 +149,14 @@ def _run(
 
     params, compute = ctx.params, ctx.compute
     actors = params.actors or max(1, int(compute.gpus() or compute.cpus() // params.threads))
-    config = {"checkpoint": str(ctx.inputs["checkpoint"].path), "batch": params.batch, "threads": params.threads}
+    protocol = PROTOCOLS[params.protocol]
+    config = {
+        "checkpoint": str(ctx.inputs["checkpoint"].path),
+        "batch": params.batch,
+        "threads": params.threads,
+        "open_branches": isinstance(protocol, WideProtocol) and protocol.open_branches,
+        "channels_last": isinstance(protocol, WideProtocol),
+    }
     gpus = min(1.0, compute.gpus() / actors)
     compute.map(PassWorker, config, tasks, actors=actors, on_done=on_done, gpus_per_actor=gpus)
     return out

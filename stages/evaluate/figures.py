@@ -202,12 +202,18 @@ def risk_figures(problem: Problem) -> Figures:
     return found
 
 
-def layer_rows(problem: Problem, layers: Features) -> list[dict[str, Any]]:
-    """`layer_table` of the trained backbone's layers, and of its own pooled output last."""
+def layer_rows(problem: Problem, layers: Features, pooled: Predictions) -> list[dict[str, Any]]:
+    """`layer_table` of the trained backbone's layers, and of its own pooled output last. pooled: known of the last."""
     tables = {name: problem.sides(values) for name, values in layers.items()}
     tables["backbone"] = problem.sides(problem.features["trained"])
     return layer_table(
-        tables, problem.labels, problem.truth, problem.protocol, reference="backbone", seed=problem.seed
+        tables,
+        problem.labels,
+        problem.truth,
+        problem.protocol,
+        reference="backbone",
+        known={"backbone": pooled},
+        seed=problem.seed,
     )
 
 

@@ -22,6 +22,7 @@ from stages.evaluate.feature_tables import read_features, tables_of, write_featu
 from stages.evaluate.features import CONTESTANTS, Outputs, checked_preprocessing, compute_features, remove_parts
 from stages.evaluate.figures import Problem, elsewhere_figures, predictions_of
 from stages.evaluate.local import token_samples
+from stages.evaluate.masks import MaskedImages, Segmented, masked_images, segmented
 from stages.evaluate.record import record_of
 from stages.evaluate.report import PAGE, report_markdown, write_report
 from stages.evaluate.sets import set_splits, unguarded_sets
@@ -90,7 +91,10 @@ def _probed(
     side = checked_preprocessing(ctx.inputs["checkpoint"].path).size
     ids = [*split.bank, *split.queries]
     boxes = true_boxes(images, ids) if isinstance(protocol, WideProtocol) else {}
-    asked = asked_of(split, protocol, ctx.params, side, boxed=boxes, of_pool=not name)
+    masked = masked_images(images, ids) if isinstance(protocol, WideProtocol) else None
+    asked = asked_of(
+        split, protocol, ctx.params, side, boxed=boxes, masked=set(masked.ids) if masked else (), of_pool=not name
+    )
     found = compute_features(
         ctx,
         ids,
@@ -109,7 +113,8 @@ def _probed(
     problem = Problem(split, features, protocol, ctx.params.seed)
     predictions = predictions_of(problem, ctx.params.k_grid, lambda done, of: ctx.progress(done, of, "probes"))
     shown = _shown(asked, found)
-    measured = Measured(problem, predictions, layers, found.patches, found.further, shown, boxes)
+    segmentation = _segmented(ctx, asked, found, masked, protocol) if masked else None
+    measured = Measured(problem, predictions, layers, found.patches, found.further, shown, boxes, segmentation)
     record = record_of(measured, ctx.params, int((~found.decoded).sum()), trained_on=not name)
     costs[name] = found.cost | {
         "figures_seconds": time.perf_counter() - start,
@@ -120,10 +125,31 @@ def _probed(
     folder = ctx.report / name
     folder.mkdir(exist_ok=True)
     samples = token_samples(found.further.get("tokens", {}), shown.get("dense", []))
+    pictures = segmentation.samples if segmentation else None
     write_report(
-        folder, Evaluated(images, split, features, predictions, record, samples, ctx.params.seed), costs[name]
+        folder,
+        Evaluated(images, split, features, predictions, record, samples, ctx.params.seed, pictures),
+        costs[name],
     )
     return record
+
+
+def _segmented(
+    ctx: StageContext[EvaluateParams], asked: Asked, found: Outputs, masked: MaskedImages, protocol: Protocol
+) -> Segmented | None:
+    """Segmentation of the images with masks; a note where there are some and it can't be."""
+    if masked.broken:
+        ctx.note(f"{masked.broken} masks are no PNG of class numbers (one channel or a palette), and are left out")
+    if "segmentation" not in found.further:
+        return None
+    assert isinstance(protocol, WideProtocol)
+    arrays = found.further["segmentation"]
+    members = zip(asked.groups["masked"], arrays["decoded"], strict=True)
+    shown = [(member.image_id, member.query) for member, decoded in members if decoded]
+    answer, why = segmented(arrays, shown, masked, protocol.segmentation, ctx.params.seed)
+    if why:
+        ctx.note(f"no segmentation: {why}")
+    return answer
 
 
 def _shown(asked: Asked, found: Outputs) -> dict[str, list[str]]:
@@ -167,7 +193,7 @@ def _probed_sets(
     images = ctx.inputs.get("evaluation_images")
     records: dict[str, dict[str, Any]] = {}
     for name, split in set_splits(ctx).items() if images else ():
-        if split.labelled and images:
+        if split.bank and images:
             records[name] = _probed(ctx, split, protocol, images, costs, name)
             if isinstance(protocol, WideProtocol):
                 records[name]["metrics"] |= elsewhere_figures(

@@ -16,7 +16,7 @@ from training.evaluation.attention import attention_distance, attention_maps, at
 from training.evaluation.cost import measured
 from training.evaluation.dense import crop_correspondence, dense_features
 from training.evaluation.discovery import lost
-from training.evaluation.features import layer_features, layer_numbers, squeezed_colours
+from training.evaluation.features import layer_features, layer_numbers
 from training.evaluation.projector import projected
 from training.evaluation.views import view_features
 
@@ -46,29 +46,24 @@ def features_pass(setting: Setting, pictures: Pictures, task: Task) -> Arrays:
     if task["layers"] and setting.projector is not None:
         found["projector/pooled"] = projected(setting.projector, found["trained"])
     found["untrained"] = setting.features("untrained", pictures.squares)
-    found["pixels"] = squeezed_colours(
-        pictures.encoded, pictures.orientations, setting.preprocessing.background, task["pixel_side"]
-    )
+    assert pictures.colours is not None
+    found["pixels"] = pictures.colours.reshape(len(pictures.ids), -1)
     found["cost"] = np.array([[cost.seconds, cost.cpu_seconds, cost.memory]])
     return found
 
 
 def views_pass(setting: Setting, pictures: Pictures, task: Task) -> Arrays:
     """(N, V, D) features of augmented views by both backbones. task: views, seed."""
-    canvases = pictures.canvases(setting.preprocessing)
-    return {
-        name: view_features(
-            backbone,
-            canvases,
-            pictures.ids,
-            setting.preprocessing,
-            views=task["views"],
-            batch=setting.batch,
-            seed=task["seed"],
-            device=setting.device,
-        )
-        for name, backbone in setting.backbones.items()
-    }
+    return view_features(
+        setting.backbones,
+        pictures.canvases(setting.preprocessing),
+        pictures.ids,
+        setting.preprocessing,
+        views=task["views"],
+        batch=setting.batch,
+        seed=task["seed"],
+        device=setting.device,
+    )
 
 
 def tokens_pass(setting: Setting, pictures: Pictures, task: Task) -> Arrays:
@@ -108,6 +103,18 @@ def discovery_pass(setting: Setting, pictures: Pictures, task: Task) -> Arrays: 
             return {}
         found[name] = np.array([lost(patches).box for patches in local[0]])
     return found
+
+
+def segmentation_pass(setting: Setting, pictures: Pictures, task: Task) -> Arrays:  # noqa: ARG001
+    """(n, rows, columns, D) float16 local features by both backbones, and the pixels; empty where they have none."""
+    found = Arrays()
+    for name, backbone in setting.backbones.items():
+        local = _local(setting, backbone, pictures)
+        if local is None:
+            return {}
+        largest = np.finfo(np.float16).max
+        found[name] = np.clip(local[0], -largest, largest).astype(np.float16)
+    return found | {"pixels": pictures.squares}
 
 
 def _local(

@@ -20,6 +20,11 @@ PAGE = "evaluation.md"
 _CONTESTANTS = (("trained", "#2f6fde"), ("untrained", "#b8bec9"), ("pixels", "#e0a458"))
 _PROBES = (("knn", "kNN"), ("linear", "linear"))
 _MAX_CLASSES = 40
+_OPENED = (
+    "Untrained: the first weights of the same backbone, but with gains of one in norms that its library starts at "
+    "zero (the ends of residual branches of a ResNet). With zeros hardly more than shortcuts would see the picture, "
+    "and every gain over it would flatter."
+)
 
 
 def write_report(folder: Path, evaluated: Evaluated, costs: Mapping[str, float]) -> None:
@@ -63,6 +68,8 @@ def report_markdown(record: Mapping[str, Any], costs: Mapping[str, float] | None
     if split["undecodable"]:
         lines.append(f"{split['undecodable']} images could not be decoded and took no part.")
     lines += [f"- class `{name}` left out: {reason}" for name, reason in split["left_out"].items()]
+    if record["protocol"].get("open_branches"):
+        lines += ["", _OPENED]
     lines += [*wide_sections(record), *_sets(record), *(cost_lines(costs) if costs else ())]
     if record["classes"]:
         lines += ["", "## By class", "", *_class_table(record["classes"])]

@@ -14,7 +14,6 @@ from stages.evaluate.figures import Figures, Problem, named
 from training.evaluation.bootstrap import mean_interval
 from training.evaluation.corruptions.catalogue import CORRUPTIONS
 from training.evaluation.invariance import invariance_scores
-from training.evaluation.linear_probe import linear_probe
 from training.evaluation.probe import Predictions
 from training.evaluation.protocol import RobustnessSettings
 from training.evaluation.robustness import Shifted, mean_corruption_error, shifted_rows, summary
@@ -48,7 +47,9 @@ def robustness(
     rows: dict[str, list[Shifted]] = {}
     for contestant in _BACKBONES if len(truth) else ():
         by_shift = {key.partition(":")[2]: x for key, x in moved.items() if key.startswith(f"{contestant}:")}
-        found = _predicted(problem, contestant, predictions[contestant], by_shift)
+        probe = predictions[contestant].fitted
+        assert probe is not None
+        found = {name: probe.classes_of(values) for name, values in by_shift.items()}
         rows[contestant] = shifted_rows(found.pop("clean"), found, truth, seed=problem.seed)
         right = np.mean([found[name] == truth for name in found if name.rpartition("_")[0] in CORRUPTIONS], axis=0)
         low, high = mean_interval(right, seed=problem.seed)
@@ -67,22 +68,6 @@ def robustness(
         figures |= own_figures
         tables |= further
     return {name: value for name, value in figures.items() if np.isfinite(value)}, tables
-
-
-def _predicted(
-    problem: Problem, contestant: str, clean: Predictions, features: Mapping[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.int64]]:
-    """Classes by shift of the linear probe of the clean bank, with the C that it chose."""
-    bank, _ = problem.sides(problem.features[contestant])
-    names, counts = list(features), [len(values) for values in features.values()]
-    probe = linear_probe(
-        bank,
-        problem.labels,
-        np.concatenate([features[name] for name in names]),
-        regularisations=(clean.details["linear_c"],),
-        seed=problem.seed,
-    )
-    return dict(zip(names, np.split(probe.predictions, np.cumsum(counts)[:-1]), strict=True))
 
 
 def _invariances(

@@ -11,9 +11,11 @@ import pyarrow.compute as pc
 
 from stages.artifact import Artifact
 from stages.base import StageContext, StageError
+from stages.crawl.masks import MASK
 from stages.evaluate import EvaluateParams
 from stages.evaluate.split import Split, first_by_hash
 from stages.guards import guarded_seeds, guarded_sets, set_digests
+from training.evaluation.protocol import PROTOCOLS, SegmentationSettings, WideProtocol
 
 _BANK_SHARE = 0.5
 _BANK_WORDS, _QUERY_WORDS = frozenset({"train", "training"}), frozenset({"test", "val", "valid", "validation"})
@@ -73,16 +75,33 @@ def _leaks_trained(selection: Artifact, duplicates: Artifact | None) -> str:
 
 def set_splits(ctx: StageContext[EvaluateParams]) -> dict[str, Split]:
     """Bank and queries of every set, by name. Where the metadata of all labelled images have a `split`, of train and
-    test (or validation), that is taken; else the images of each class are halved by hash."""
+    test (or validation), that is taken; else the images of each class are halved by hash. Of a set without labels the
+    images with masks are divided likewise."""
     members: defaultdict[str, list[_Member]] = defaultdict(list)
+    masked: defaultdict[str, list[_Member]] = defaultdict(list)
     table = ctx.inputs["evaluation_images"].table(["image_id", "source", "label", "metadata"])
     for row in table.to_pylist():
-        if row["label"] is None:
-            members[str(row["source"])] += []
-        else:
-            split = str(json.loads(row["metadata"] or "{}").get("split", "")).lower()
-            members[str(row["source"])].append(_Member(row["image_id"], row["label"], split))
-    return {name: _split(ctx.params, found) for name, found in sorted(members.items())}
+        name, metadata = str(row["source"]), json.loads(row["metadata"] or "{}")
+        member = _Member(row["image_id"], row["label"] or "", str(metadata.get("split", "")).lower())
+        members[name] += [] if row["label"] is None else [member]
+        masked[name] += [member] if MASK in metadata else []
+    protocol = PROTOCOLS[ctx.params.protocol]
+    splits = {name: _split(ctx.params, found) for name, found in sorted(members.items())}
+    for name in splits:
+        if isinstance(protocol, WideProtocol) and masked[name] and not members[name]:
+            splits[name] = _masked_split(protocol.segmentation, ctx.params.seed, masked[name])
+    return splits
+
+
+def _masked_split(settings: SegmentationSettings, seed: int, members: list[_Member]) -> Split:
+    """Of images without labels: what segmentation learns from, and what it is tested on."""
+    ids = first_by_hash([member.image_id for member in members], len(members), seed)
+    learn = set(ids[: round(_BANK_SHARE * len(ids))])
+    if all(member.split in _BANK_WORDS | _QUERY_WORDS for member in members):
+        learn = {member.image_id for member in members if member.split in _BANK_WORDS}
+    bank = [i for i in ids if i in learn][: settings.bank]
+    queries = [i for i in ids if i not in learn][: settings.queries]
+    return Split(sorted(bank), [], sorted(queries), [], [], note="The set has masks and no labels")
 
 
 def _split(params: EvaluateParams, members: list[_Member]) -> Split:

@@ -17,7 +17,7 @@ from stages.compute import Task
 from stages.evaluate.setting import Arrays, Pictures, Setting
 from training.backbones.interface import Backbone
 from training.evaluation.corruptions.catalogue import CORRUPTIONS, corrupt_all
-from training.evaluation.linear_probe import fit_logistic
+from training.evaluation.linear_probe import linear_probe
 from training.evaluation.low_shot import ridge_classifier
 from training.evaluation.self_learning import self_learning
 from training.evaluation.shifts import INVARIANCES, centre_crop, lower_resolution
@@ -115,13 +115,9 @@ class _Classifier(nn.Module):
 
 def _fitted_head(features: NDArray[np.float32], labels: NDArray[np.int64], c: float) -> nn.Linear:
     """Logistic regression on standardised features, written as a layer on the features themselves."""
-    x = torch.from_numpy(features).double()
-    mean, std = x.mean(dim=0), x.std(dim=0, correction=0)
-    scale = torch.where(std > 1e-7, 1 / std.clamp(min=1e-30), 0.0)
-    classes = int(labels.max()) + 1
-    weights = fit_logistic((x - mean) * scale, torch.from_numpy(labels), classes, c)
-    head = nn.Linear(features.shape[1], classes)
+    weights = torch.from_numpy(linear_probe(features, labels, features[:0], regularisations=(c,)).weights)
+    head = nn.Linear(features.shape[1], weights.shape[1])
     with torch.no_grad():
-        head.weight.copy_((weights[:-1] * scale[:, None]).T)
-        head.bias.copy_(weights[-1] - (mean * scale) @ weights[:-1])
+        head.weight.copy_(weights[:-1].T)
+        head.bias.copy_(weights[-1])
     return head

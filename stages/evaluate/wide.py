@@ -25,6 +25,7 @@ from stages.evaluate.figures import (
     wide_figures,
 )
 from stages.evaluate.local import local_figures
+from stages.evaluate.masks import Segmented
 from stages.evaluate.robust import robustness
 from training.evaluation.attentive_probe import attentive_probe
 from training.evaluation.calibration import calibration
@@ -40,6 +41,7 @@ class Measured:
 
     layers: (bank + queries, D) by name. patches: (bank + queries, P, D) or None. passes: arrays of the further passes
     by name. shown: ids of the decodable images of each group that a pass was shown. boxes: true ones by image id.
+    segmentation: where images have masks.
     """
 
     problem: Problem
@@ -49,6 +51,7 @@ class Measured:
     passes: Mapping[str, Mapping[str, NDArray[Any]]]
     shown: Mapping[str, Sequence[str]]
     boxes: Boxes
+    segmentation: Segmented | None = None
 
 
 def wide_record(measured: Measured, params: EvaluateParams, *, trained_on: bool) -> tuple[Figures, dict[str, Any]]:
@@ -64,6 +67,9 @@ def wide_record(measured: Measured, params: EvaluateParams, *, trained_on: bool)
     figures |= found
     if "discovery" in measured.passes:
         figures |= discovery_figures(measured.passes["discovery"], measured.shown["boxed"], measured.boxes)
+    if measured.segmentation is not None:
+        figures |= measured.segmentation.figures
+        tables["segmentation"] = measured.segmentation.table
     if not measured.predictions:
         return figures, tables
     tables["calibration"] = {
@@ -72,7 +78,7 @@ def wide_record(measured: Measured, params: EvaluateParams, *, trained_on: bool)
     if trained_on and params.bank == "train":
         figures |= risk_figures(problem)
     if measured.layers:
-        tables["layers"] = layer_rows(problem, measured.layers)
+        tables["layers"] = layer_rows(problem, measured.layers, measured.predictions["trained"])
     if any(name.startswith("block_") for name in measured.layers):
         found, tables["grid"] = grid_figures(problem, measured.layers)
         figures |= found

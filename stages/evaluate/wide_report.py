@@ -43,7 +43,14 @@ _LOCAL = {
     "pck_0.2": "within 20 %",
     "norm_outlier_share": "patches of abnormal norm",
     "corloc": "objects found (CorLoc)",
+    "seg_linear_miou": "segmentation by a linear layer on patches, mIoU",
+    "seg_linear_pixels": "segmentation by a linear layer on patches, share of pixels",
+    "seg_knn_miou": "segmentation by the nearest patches, mIoU",
+    "seg_knn_pixels": "segmentation by the nearest patches, share of pixels",
 }
+FIGURE_NAMES: Mapping[str, str] = {**_PROBES, **_LABEL_FREE, **_LOCAL}
+"""What a person calls the figures of a wide protocol, in the order in which they are told."""
+
 _RISKS = ("approximation", "usability", "probe_generalisation", "encoder_generalisation", "total")
 
 
@@ -53,6 +60,8 @@ def wide_sections(record: Mapping[str, Any]) -> list[str]:
     lines = _table("Further probes", _PROBES, metrics)
     lines += _table("Further label-free measures", _LABEL_FREE, metrics)
     lines += _table("Local features", _LOCAL, metrics)
+    if "segmentation" in record:
+        lines += _segmentation(record["segmentation"])
     if "robustness" in record:
         lines += _robustness(record["robustness"], metrics)
     for prefix, title in (("", "all labels"), ("few_shot_", "five labels a class")):
@@ -99,6 +108,22 @@ def _robustness(of: Mapping[str, Any], metrics: Metrics) -> list[str]:
     return lines
 
 
+def _segmentation(of: Mapping[str, Any]) -> list[str]:
+    columns = [f"{probe}_{contestant}" for probe in ("linear", "knn") for contestant in ("trained", "untrained")]
+    names = " | ".join(f"IoU, {name.replace('_', ', ')}" for name in columns)
+    lines = [
+        "",
+        f"## Segmentation, {of['bank']} images with masks to learn from and {of['queries']} to test on",
+        "",
+        f"| class number | share of pixels | {names} |",
+        "|" + "---|" * (2 + len(columns)),
+    ]
+    for row in of["classes"]:
+        cells = ["" if row[name] is None else f"{row[name]:.3f}" for name in columns]
+        lines.append(f"| {row['class']} | {row['share']:.3f} | {' | '.join(cells)} |")
+    return lines
+
+
 def _layers(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     lines = ["", "## By layer", "", "| layer | width | kNN | linear | RankMe |", "|---|---|---|---|---|"]
     for row in rows:
@@ -118,10 +143,12 @@ def cost_lines(costs: Metrics) -> list[str]:
 
 
 def wide_files(record: Mapping[str, Any]) -> dict[str, str]:
-    """Text of `layers.csv`, `grid.csv` and `robustness.csv`, of those that the record holds."""
+    """Text of `layers.csv`, `segmentation.csv`, `grid.csv` and `robustness.csv`, of those that the record holds."""
     found = {}
     if "layers" in record:
         found["layers.csv"] = _csv(record["layers"])
+    if "segmentation" in record:
+        found["segmentation.csv"] = _csv(record["segmentation"]["classes"])
     if "grid" in record:
         found["grid.csv"] = _csv(record["grid"]["selection"])
     rows = [

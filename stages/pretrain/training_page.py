@@ -14,7 +14,7 @@ from training.evaluation.checkpoint_ranking import ranking_table
 from training.plan import PretrainingPlan
 
 _POINTS = 300
-_MOMENTS = 60
+_MOMENTS = 1000
 _PART = "grad_norm/"
 
 _GROUPS: dict[str, dict[str, str]] = {
@@ -123,7 +123,7 @@ def _range(first: float, last: float) -> str:
 def _ranking(lines: Sequence[Mapping[str, Any]]) -> str:
     """Whether the loss and label-free figures order the moments of this training as the kNN accuracy does."""
     looks = [line for line in lines if "knn" in line]
-    looks = looks[:: -(-len(looks) // _MOMENTS) or 1]  # the intervals' cost grows with their square
+    looks = looks[:: -(-len(looks) // _MOMENTS) or 1]
     rows = [
         (
             str(row["measure"]),

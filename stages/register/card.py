@@ -14,6 +14,9 @@ _MOST_ROWS = 20
 _TORCH_MODES = {"lanczos": "bicubic"}
 """Pillow's filters that torch has not, and the nearest that it has."""
 
+_ROLES = {"dropped": "dropped", "holdout": "held out to evaluate", "train": "trained"}
+"""What became of an image, in the order of the card."""
+
 _LOAD = """## Load it
 
 Nothing but {library} and safetensors (`backbone.safetensors` is a plain {library} state dict{without}):
@@ -140,10 +143,11 @@ def _data(counts: DataCounts) -> str:
     total = sum(counts.roles.values())
     if not total:
         return "The tables of its data are no longer in the store."
-    lines = [f"{trained} of {total} images trained this model.", "", "| what | why | images |", "|---|---|---|"]
-    lines += _rows("fetch failed", counts.failed) + _rows("rejected", counts.rejected)
-    lines += [f"| {role} | {reason} | {n} |" for (role, reason), n in counts.roles.items()]
+    lines = [f"{trained:,} of {total:,} images trained this model.", "", "| what | why | images |", "|---|---|---|"]
     lines += _rows("source", counts.sources)
+    lines += _rows("fetch failed", counts.failed) + _rows("rejected", counts.rejected)
+    for role, told in _ROLES.items():
+        lines += _rows(told, {(reason,): n for (known, reason), n in counts.roles.items() if known == role})
     lines += ["", "Of the images that trained:", "", "| what | | images |", "|---|---|---|"]
     lines += _rows("licence", counts.licences, "not stated") + _rows("host", counts.hosts, "no network: a file")
     return "\n".join(lines)
@@ -152,9 +156,9 @@ def _data(counts: DataCounts) -> str:
 def _rows(what: str, counts: Counts, unnamed: str = "") -> list[str]:
     """A row each; what comes after the commonest in one."""
     shown = list(counts.items())[:_MOST_ROWS]
-    rows = [f"| {what} | {_cell(name or unnamed)} | {n} |" for (name,), n in shown]
+    rows = [f"| {what} | {_cell(name or unnamed)} | {n:,} |" for (name,), n in shown]
     rest = list(counts.values())[_MOST_ROWS:]
-    return rows + ([f"| {what} | {len(rest)} others | {sum(rest)} |"] if rest else [])
+    return rows + ([f"| {what} | {len(rest)} others | {sum(rest):,} |"] if rest else [])
 
 
 def _cell(text: str) -> str:
@@ -170,9 +174,9 @@ def _training(config: Mapping[str, Any]) -> str:
 
 
 def _costs(chain: Sequence[Ancestor]) -> str:
-    """What each stage took when it ran, and on what the training did."""
+    """What each stage on the way to the weights took when it ran, the evaluation too, and on what the training did."""
     lines = ["| stage | seconds | rows in | rows out |", "|---|---|---|---|"]
-    known = [ancestor for ancestor in chain if "seconds" in ancestor.manifest]
+    known = [ancestor for ancestor in _behind_weights(chain) if "seconds" in ancestor.manifest]
     for ancestor in known:
         rows = [
             "" if ancestor.manifest.get(n) is None else f"{ancestor.manifest[n]:,}" for n in ("rows_in", "rows_out")
@@ -187,6 +191,20 @@ def _costs(chain: Sequence[Ancestor]) -> str:
         if kind == "metrics" and "features_images_per_s" in figures:
             lines += ["", f"Its features were computed at {figures['features_images_per_s']:,.0f} images a second."]
     return "\n".join(lines)
+
+
+def _behind_weights(chain: Sequence[Ancestor]) -> list[Ancestor]:
+    """The evaluation, and what the weights came from. What the evaluation alone read is left out: a stage that was
+    built again with the same content stands in the lineage twice, and the weights come from the first."""
+    of = {(ancestor.type, ancestor.key): ancestor for ancestor in chain}
+    wanted = {name for name, ancestor in of.items() if ancestor.manifest.get("kind") == "metrics"}
+    queue = [name for name, ancestor in of.items() if ancestor.manifest.get("kind") == "checkpoint"]
+    while queue:
+        name = queue.pop()
+        if name in of and name not in wanted:
+            wanted.add(name)
+            queue += of[name].parents
+    return [ancestor for name, ancestor in of.items() if name in wanted]
 
 
 def _lineage(chain: Sequence[Ancestor], weights: str) -> str:

@@ -1,16 +1,26 @@
-"""What a model card says of a model's worth: every figure that has an interval, and what the figures do not say."""
+"""What a model card says of a model's worth: its figures with their intervals, and what they do not say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stages.evaluate.wide_report import FIGURE_NAMES
 from stages.register.provenance import DataCounts
 
 _GAIN = "gain_over_untrained"
 _CONTESTANTS = ("trained", "untrained", "pixels")
-_NAMES = {"knn": "weighted kNN", "linear": "linear probe", "rankme": "RankMe", "unit_std": "spread on the sphere"}
-_FIRST = ("knn", "linear")
+_NAMES = {
+    "knn": "weighted kNN",
+    "linear": "linear probe",
+    **FIGURE_NAMES,
+    "corrupted": "accuracy on corrupted images",
+    "shortcut_reliance": "reliance on a planted mark (0 to 1)",
+    "rankme": "RankMe",
+    "effective_rank": "effective rank",
+    "unit_std": "spread on the sphere (0: collapsed)",
+}
+_ORDER = {name: place for place, name in enumerate(_NAMES)}
 
 
 def results(evaluation: Mapping[str, Any]) -> str:
@@ -43,9 +53,12 @@ def _split(title: str, prefix: str, metrics: Mapping[str, float], record: Mappin
 
 
 def _table(trained: list[str], metrics: Mapping[str, float]) -> Iterator[str]:
-    """Figures with intervals, then those without, for each contestant that has them."""
-    names = [name.removesuffix("_trained") for name in trained if not name.endswith("_balanced")]
-    names.sort(key=lambda name: (f"{name}_trained_lo" not in metrics, name not in _FIRST, name))
+    """Figures that have a name for people, with intervals first, for each contestant that has them."""
+    names = [name.removesuffix("_trained") for name in trained]
+    further = len(names)
+    names = [name for name in names if name.removesuffix("_quick") in _ORDER]
+    names.sort(key=lambda name: (f"{name}_trained_lo" not in metrics, _ORDER[name.removesuffix("_quick")]))
+    further -= len(names)
     there = [c for c in _CONTESTANTS if any(f"{name}_{c}" in metrics for name in names)]
     if not names:
         return
@@ -54,8 +67,9 @@ def _table(trained: list[str], metrics: Mapping[str, float]) -> Iterator[str]:
     yield from (f"| figure | {' | '.join(titles)} |", "|---|" + "---|" * len(suffixes))
     for name in names:
         cells = [interval_text(metrics, f"{name}_{suffix}") for suffix in suffixes]
-        yield f"| {_NAMES.get(name, name.replace('_', ' '))} | {' | '.join(cells)} |"
-    yield ""
+        quick = " (quick)" if name.endswith("_quick") else ""
+        yield f"| {_NAMES[name.removesuffix('_quick')]}{quick} | {' | '.join(cells)} |"
+    yield from ("", f"Further figures in the report of the evaluation: {further}.", "") if further else ("",)
 
 
 def interval_text(metrics: Mapping[str, float], name: str) -> str:
@@ -86,5 +100,6 @@ def limits(config: Mapping[str, Any], evaluation: Mapping[str, Any], counts: Dat
         told.append("By kNN it is not shown to be better than the raw pixels of the pictures.")
     unknown, trained = counts.licences.get(("",), 0), sum(counts.licences.values())
     if unknown:
-        told.append(f"Of {unknown:,} of {trained:,} images that trained it no licence is known.")
+        which = f"all {trained:,}" if unknown == trained else f"{unknown:,} of {trained:,}"
+        told.append(f"Of {which} images that trained it no licence is known.")
     return "\n".join(f"- {text}" for text in told)

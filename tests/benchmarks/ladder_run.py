@@ -27,18 +27,20 @@ from pipelines.recipe import keyed_params
 from stages.base import StageContext
 from stages.in_process import InProcess
 from stages.pretrain import PretrainParams
-from stages.pretrain.planning import make_plan
+from stages.pretrain.planning import first_weights, make_plan
 from tests.benchmarks.ladder_data import HELD_OUT, SETS, TRAIN, data_digest, ladder_shards, rows_of
 from training.backbones.building import build_backbone
+from training.backbones.first_weights import LIBRARY
 from training.backbones.interface import Backbone
 from training.backbones.weights import load_backbone
-from training.evaluation.features import backbone_features, decode_squares
+from training.evaluation.features import backbone_features
 from training.evaluation.knn import knn_predictions
 from training.evaluation.linear_probe import standardise
 from training.evaluation.preprocessing import parse_preprocessing
 from training.evaluation.protocol import V2
 from training.evaluation.rank import rankme
 from training.evaluation.ridge import ridge_probe
+from training.evaluation.squares import decode_squares
 from training.loop import Training, pretrain
 from training.nonfinite import LeftOut
 from training.plan import PretrainingPlan
@@ -114,8 +116,11 @@ def recipe_digest(rung: Rung) -> str:
     if rung.backbone:
         recipe["model"] = BACKBONES[rung.backbone]
     if rung.trained:
-        training = keyed_params(params_of(rung, _NO_END))
-        del training["seed"]
+        params = params_of(rung, _NO_END)
+        training = keyed_params(params)
+        del training["seed"], training["first_weights"]
+        if first_weights(params) != LIBRARY:
+            training["first_weights"] = first_weights(params)
         recipe |= {"budget": rung.budget, "training": training}
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -159,6 +164,8 @@ def measure(rung: Rung, steps: int) -> dict[str, Any]:
             "images_per_cpu_s": round(steps * plan.batch / spent, 1),
             "memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         }
+        if "first_weights" in plan.backbone:  # the table's untrained backbone starts otherwise
+            entry["start"] = probed(untrained_backbone(rung))
         return {**entry, **probed(load_backbone(Path(folder)))}
 
 
@@ -172,8 +179,8 @@ def _pictures(name: str, source: str) -> tuple[NDArray[np.uint8], list[str]]:
 
 
 def untrained_backbone(rung: Rung) -> Backbone:
-    """What the run begins from."""
-    plan = plan_of(replace(rung, objective="simclr"), Path(), 1)
+    """What the run begins from; an untrained one, what most begin from."""
+    plan = plan_of(rung if rung.trained else replace(rung, objective="simclr"), Path(), 1)
     return build_backbone({"backbone": plan.backbone, "seed": rung.seed})
 
 

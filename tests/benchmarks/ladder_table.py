@@ -30,8 +30,9 @@ def table_rows(entries: Iterable[Entry], budgets: Mapping[str, int]) -> list[dic
     """One row for an objective on a backbone, backbone by backbone, the best kNN first.
 
     knn, linear: mean accuracy over sets and seeds, and with _lo and _hi Student's interval over seeds. knn_gain,
-    linear_gain: the same minus that of the untrained backbone (with the run's own first weights, if it has any), with an
-    interval over held-out pictures, so that one seed gives one, too. Only runs by the recipe of the newest one count.
+    linear_gain: the same minus that of the untrained backbone, with the run's own first weights if it has any, with
+    an interval over held-out pictures, so that one seed gives one, too. Only runs of their backbone's budget, by the
+    recipe of the newest one, count.
     """
     groups: dict[tuple[str, str], list[Entry]] = defaultdict(list)
     for entry in sorted(entries, key=lambda e: (e["objective"], e["backbone"], e["seed"])):

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
+from pipelines.cli import app
+from pipelines.errors import UsageError
+from tests.pipelines.handwritten_run import HandwrittenRun
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -102,6 +108,24 @@ def test_mistakes_exit_with_2_and_start_nothing(tmp_path: Path, spec: Path) -> N
         told = curatrain(tmp_path, *arguments)
         assert told.returncode == 2, told.stderr
         assert "Traceback" not in told.stderr
+
+
+def test_what_stands_in_the_way_is_named(tmp_path: Path) -> None:
+    run = HandwrittenRun(tmp_path)
+    run.whole()
+    place = str(tmp_path / "no" / "folder.html")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        for arguments, message in (
+            (["ui", "--port", port], f"port {port} of 127.0.0.1 cannot be had"),
+            (["report", run.id, "--output", place], f"--output {place} cannot be written"),
+            (["compare", run.id, run.id], "has 0 stages that make a metrics"),
+            (["compare", run.id, run.id, "--views", "paper"], "go with a SPEC"),
+        ):
+            told = CliRunner().invoke(app, [*arguments, "--store", str(tmp_path)])
+            assert isinstance(told.exception, UsageError) and message in str(told.exception), told.output
 
 
 def test_a_blocked_run_exits_with_3(tmp_path: Path, spec: Path) -> None:

@@ -7,13 +7,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from pipelines.api import Options, Pipeline, Run
 from pipelines.cli import app
-from pipelines.compare import comparison_spec
+from pipelines.compare import comparison_spec, fitting_steps
 from pipelines.compare_axes import (
     GRIDS,
     chosen_axes,
@@ -24,6 +25,7 @@ from pipelines.compare_axes import (
     parse_selections,
     parse_views,
 )
+from pipelines.compare_runs import runs_spec
 from pipelines.errors import SpecError, UsageError
 from pipelines.events import STAGE_STARTED
 from pipelines.step_costs import StepCosts
@@ -132,6 +134,26 @@ def test_the_command_plans(folder: Path, compared: Run, tmp_path: Path) -> None:
     assert set(actions.values()) == {"reuse"}
 
 
+def test_runs_that_are_there_are_compared_without_running_them_again(folder: Path, compared: Run) -> None:
+    store = compared.record.store
+    stages = [f"{compared.id}/evaluate-{name}-0" for name in ("raw", "random")]
+    run = Pipeline(runs_spec(stages, store).document()).submit(store.root, LOCAL)
+    assert run.status == "done" and set(run.state().stages) == {"compare"}
+    record = comparison(run)
+    assert {row["variant"]["run"]: row["baseline"] for row in record["rows"]} == {
+        "raw": True,
+        "random": False,
+    }
+    assert np.array(record["similarity"]["cka"])[[0, 1], [1, 0]] == pytest.approx(record["similarity"]["cka"][0][1])
+    known = {row["variant"]["selection"]: row["knn_trained"]["mean"] for row in comparison(compared)["rows"]}
+    assert [row["knn_trained"]["mean"] for row in record["rows"]] == [known["random"], known["raw"]]
+    assert Pipeline(runs_spec(stages, store).document()).plan(store.root).steps["compare"].action == "reuse"
+    with pytest.raises(UsageError, match="stands twice"):
+        runs_spec([stages[0], stages[0]], store)
+    with pytest.raises(UsageError, match="3 stages that make a metrics; say which: evaluate-raw-0"):
+        runs_spec([compared.id, stages[0]], store)
+
+
 def test_axes_budgets_and_overrides(folder: Path) -> None:
     document = small.document(folder)
     axes = [*parse_budgets("8,0.5"), parse_axis("pretrain.objective=simclr,byol")]
@@ -181,10 +203,38 @@ def test_a_time_becomes_steps_for_each_variant_alike(folder: Path) -> None:
         "pretrain-byol-1m-0": 300, "pretrain-byol-1m-1": 300,
     }  # fmt: skip
     assert len({json.dumps(body, sort_keys=True) for body in asked}) == 2
+    assert spec.document()["stages"]["compare"]["remarks"][:2] == [
+        "30s of simclr are 300 steps, by 0.1 s a step measured beforehand",
+        "1m of simclr are 600 steps, by 0.1 s a step measured beforehand",
+    ]
     one = comparison_spec(
         small.document(folder), axes=[*axes[:1], *parse_budgets("3s")], seeds=1, step_seconds=lambda _: 0.1
     )
     assert one.document()["stages"]["pretrain-byol-0"]["steps"] == 30
+
+
+@pytest.mark.parametrize(
+    ("step", "steps"),
+    [(0.1, 300), (0.0999, 300), (0.0973, 300), (0.0967, 310), (0.007, 4200), (1.0, 30), (7.0, 20), (90.0, 20)],
+)
+def test_steps_of_a_time_have_two_digits_and_are_twenty_at_least(step: float, steps: int) -> None:
+    assert fitting_steps(30, step) == steps
+
+
+@pytest.mark.slow
+def test_a_comparison_by_time_runs_to_its_end(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.yaml"
+    path.write_text(json.dumps(small.document(folder, **{**CHANGES, "pretrain": {"batch": 8}})))
+    arguments = ["compare", str(path), "--objectives", "simclr,byol", "--budget", "0.2s", "--seeds", "2", "--local"]
+    done = CliRunner().invoke(app, [*arguments, "--no-track", "--store", str(tmp_path / "store"), "--json"])
+    assert done.exit_code == 0, done.output
+    (record,) = json.loads(done.stdout)["comparisons"].values()
+    costs = [json.loads(file.read_text())["seconds"] for file in (tmp_path / "store" / "step_costs").iterdir()]
+    assert len(costs) == 2
+    assert {row["steps"] for row in record["rows"]} <= {fitting_steps(0.2, cost) for cost in costs}
+    assert all(row["rankme_trained"]["lo"] < row["rankme_trained"]["hi"] for row in record["rows"])
+    assert {c["values"]["seed"] for c in record["cells"]} == {"0", "1"} and record["similarity"] is not None
+    assert sum("s a step measured beforehand" in remark for remark in record["remarks"]) == 2
 
 
 def test_a_step_is_measured_once_and_its_cost_kept(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def serving(store: Path) -> Iterator[int]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command, environment = tracking.ui_command(store, port), tracking.ui_environment()
+    command, environment = tracking.ui_command(store, port), tracking.ui_environment(store)
     with (store / "ui.log").open("wb") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:

@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from pipelines import tracking
+from pipelines.errors import UsageError
 from pipelines.tracking.address import artifact_location, mirror_environment
 from pipelines.tracking.mirror import Outcome, mirror_pending, mirror_run
 from pipelines.tracking.state import read_state
@@ -371,14 +372,14 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert tracking.tracking_uri(tmp_path) == f"sqlite:///{tmp_path}/mlflow/mlflow.db"
     command = tracking.ui_command(tmp_path, 5055)
     assert command[command.index("--host") + 1] == "127.0.0.1" and "5055" in command
-    assert tracking.ui_environment()["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
+    assert tracking.ui_environment(tmp_path)["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
     monkeypatch.setenv("MLFLOW_REGISTRY_URI", "http://registry:1")
     assert tracking.registry_uri(tmp_path) == "http://registry:1"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://there:1/")
     assert tracking.run_url("http://there:1/", "3", "r") == (
         "http://there:1/#/experiments/3/runs/r?workflowType=machine_learning"
     )
-    with pytest.raises(ValueError, match="http://there:1"):
+    with pytest.raises(UsageError, match="http://there:1"):
         tracking.ui_command(tmp_path)
 
 
@@ -436,7 +437,7 @@ def _serve(store: Path, port: int) -> subprocess.Popen[bytes]:
     uri = f"sqlite:///{store / 'mlflow' / 'mlflow.db'}"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", "1", "--artifacts-destination", str(store / "served")]
-    env = {**tracking.ui_environment()}
+    env = {**tracking.ui_environment(store)}
     env.pop("MLFLOW_TRACKING_URI", None)
     with (store / "server.log").open("ab") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, env=env, cwd=store, start_new_session=True)

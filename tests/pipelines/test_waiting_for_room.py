@@ -41,6 +41,9 @@ class Together:
 
     free = capacity
 
+    def queued(self, stage: str) -> bool:
+        return False
+
     def submit(self, order: Order) -> None:
         def work() -> None:
             self._outcomes[order.stage] = carry_out(order, InProcess())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from training.backbones.transformer import TokenBackbone
+if TYPE_CHECKING:
+    from training.backbones.transformer import TokenBackbone
 
 
 class _Attention(TorchFunctionMode):

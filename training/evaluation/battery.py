@@ -64,12 +64,16 @@ def labelled_battery(
     scored("ridge", ridge.predictions)
     found["ridge_penalty"] = ridge.penalty
     progress("interpolation")
-    # The linear probe's own choice of C serves in the mixture.
+    assert predictions.fitted is not None
     mixed = knn_linear_interpolation(
-        bank, bank_labels, queries, regularisations=(found["linear_c"],), neighbours=protocol.neighbours,
-        temperature=protocol.temperature, shares=protocol.interpolation, selection_share=protocol.selection_share,
-        seed=seed,
-    )  # fmt: skip
+        bank,
+        bank_labels,
+        queries,
+        predictions.fitted,
+        neighbours=protocol.neighbours,
+        temperature=protocol.temperature,
+        shares=protocol.interpolation,
+    )
     scored("interpolation", mixed.predictions)
     found["interpolation_share"] = mixed.share
     progress("low shot")

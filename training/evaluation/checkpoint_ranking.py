@@ -12,6 +12,8 @@ from scipy.stats import kendalltau, rankdata
 from training.evaluation.bootstrap import percentile_interval
 from training.evaluation.intervals import Interval
 
+_AT_ONCE, _BLOCK = 250, 512
+
 
 @dataclass(frozen=True)
 class RankCorrelation:
@@ -48,9 +50,14 @@ def rank_correlation(
     x, y = x[known], y[known]
     if len(x) < 3:
         raise ValueError(f"a rank correlation needs at least three checkpoints, got {len(x)}")
-    drawn = np.random.default_rng(seed).integers(0, len(x), (resamples, len(x)))
-    found = [(of(x[None], y[None])[0], of(x[drawn], y[drawn])) for of in (_spearman, _kendall)]
-    (spearman, spearmen), (kendall, kendalls) = found
+    generator = np.random.default_rng(seed)
+    spearmen, kendalls = np.empty(resamples), np.empty(resamples)
+    for start in range(0, resamples, _AT_ONCE):
+        drawn = generator.integers(0, len(x), (min(_AT_ONCE, resamples - start), len(x)))
+        place = slice(start, start + len(drawn))
+        spearmen[place], kendalls[place] = _spearman(x[drawn], y[drawn]), _kendall(x, y, drawn)
+    whole = np.arange(len(x))[None]
+    spearman, kendall = _spearman(x[None], y[None])[0], _kendall(x, y, whole)[0]
     return RankCorrelation(
         float(spearman),
         percentile_interval(spearmen, confidence),
@@ -90,14 +97,19 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
     return _ratio((a * b).sum(axis=1), (a * a).sum(axis=1) * (b * b).sum(axis=1))
 
 
-def _kendall(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R,) tau-b of each row of (R, n), from the signs of all differences; NaN where one is constant."""
-    shared, left, right = (np.zeros(len(x)) for _ in range(3))
-    for place in range(x.shape[1] - 1):
-        a, b = (np.sign(values[:, place + 1 :] - values[:, place : place + 1]) for values in (x, y))
-        shared += (a * b).sum(axis=1)
-        left += (a * a).sum(axis=1)
-        right += (b * b).sum(axis=1)
+def _kendall(x: NDArray[np.float64], y: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(R,) tau-b of each resample, (R, n) row numbers; NaN where a measure is constant.
+
+    A resample is how often each row was drawn, and tau-b a ratio of sums over pairs of rows times both counts: three
+    products of matrices for all resamples together, a block of columns at a time.
+    """
+    counts = np.stack([np.bincount(rows, minlength=len(x)) for rows in drawn]).astype(np.float64)
+    shared, left, right = (np.zeros(len(drawn)) for _ in range(3))
+    for start in range(0, len(x), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        a, b = (np.sign(values[:, None] - values[None, part]) for values in (x, y))
+        for total, signs in ((shared, a * b), (left, a * a), (right, b * b)):
+            total += ((counts @ signs) * counts[:, part]).sum(axis=1)
     return _ratio(shared, left * right)
 
 

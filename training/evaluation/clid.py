@@ -28,7 +28,8 @@ def cluster_learnability(features: FloatArray, clusters: int, *, seed: int = 0) 
         raise ValueError(f"{clusters} clusters need at least as many rows, got {len(x)}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "One of the clusters is empty")  # which changes nothing here
-        _, labels = kmeans2(x, min(clusters, len(np.unique(x, axis=0))), iter=25, minit="++", seed=seed)
+        first = _spread_rows(x, min(clusters, len(np.unique(x, axis=0))), seed)
+        _, labels = kmeans2(x, first, iter=25, minit="matrix")
     order = np.random.default_rng(seed).permutation(len(x))
     x, labels = x[order], labels[order]
     right = 0
@@ -39,6 +40,18 @@ def cluster_learnability(features: FloatArray, clusters: int, *, seed: int = 0) 
         known = rows > 0
         right += int((labels[similarity.argmax(axis=1)] == labels[rows])[known].sum())
     return right / len(x)
+
+
+def _spread_rows(x: FloatArray, count: int, seed: int) -> FloatArray:
+    """(count, D) rows to start k-means from, each drawn by its squared distance to those before (Arthur and
+    Vassilvitskii, 2007: k-means++)."""
+    generator = np.random.default_rng(seed)
+    chosen = [int(generator.integers(len(x)))]
+    gap = np.full(len(x), np.inf)
+    while len(chosen) < count:
+        gap = np.minimum(gap, np.square(x - x[chosen[-1]]).sum(axis=1))
+        chosen.append(int(np.searchsorted((gap / gap.sum()).cumsum(), generator.uniform())))
+    return x[chosen]
 
 
 def two_nn_dimension(features: FloatArray, discard: float = 0.1) -> float:

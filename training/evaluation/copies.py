@@ -60,8 +60,16 @@ def copy_detection(
     if wanted.sum() == 0:
         raise ValueError("no query has a copy among the references")
 
+    order, last = _ranking(scores.ravel())
+    owner, hit = order // scores.shape[1], right.ravel()[order]
+
     def of(rows: IntArray) -> float:
-        return micro_average_precision(scores[rows].ravel(), right[rows].ravel(), int(wanted[rows].sum()))
+        times = np.bincount(rows, minlength=len(queries))
+        total = int(times @ wanted)
+        if total == 0:
+            return float("nan")
+        taken, hits = np.cumsum(times[owner])[last], np.cumsum(times[owner] * hit)[last]
+        return float((hits / np.maximum(taken, 1) * np.diff(hits, prepend=0)).sum() / total)
 
     interval = bootstrap_interval(of, len(queries), seed=seed, resamples=resamples, confidence=confidence)
     precision, recall, values = precision_recall(scores.ravel(), right.ravel(), int(wanted.sum()))
@@ -87,8 +95,14 @@ def precision_recall(
     scores: NDArray[np.float64], right: NDArray[np.bool_], wanted: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Precision and recall of taking all pairs at or above each distinct score, and those scores, highest first."""
+    order, last = _ranking(scores)
+    hits = np.cumsum(right[order])[last]
+    return hits / (last + 1), hits / wanted, scores[order][last]
+
+
+def _ranking(scores: NDArray[np.float64]) -> tuple[IntArray, IntArray]:
+    """Rows by score, highest first, and the places there at which a run of equal scores ends."""
     order = np.argsort(-scores, kind="stable")
     ranked = scores[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True)) if len(ranked) else np.zeros(0, np.int64)
-    hits = np.cumsum(right[order])[last]
-    return hits / (last + 1), hits / wanted, ranked[last]
+    return order, last

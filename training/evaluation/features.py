@@ -1,4 +1,4 @@
-"""Frozen features of images: a backbone's own pooled output, and raw pixels to compare it with."""
+"""Frozen features of images by a backbone: its own pooled output, and what its layers hold."""
 
 from __future__ import annotations
 
@@ -13,25 +13,7 @@ from torch import Tensor
 from training.backbones.feature_map import FeatureMapBackbone
 from training.backbones.interface import Backbone
 from training.backbones.transformer import TokenBackbone
-from training.decoding import UndecodableError
 from training.evaluation.preprocessing import Preprocessing
-
-
-def decode_squares(
-    images: Sequence[bytes], orientations: Sequence[int], preprocessing: Preprocessing
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Decode and resize encoded images.
-
-    Returns (N, S, S, 3) pixels and (N,) whether each could be decoded; the pixels of those that couldn't are zero.
-    """
-    pixels = np.zeros((len(images), preprocessing.size, preprocessing.size, 3), dtype=np.uint8)
-    decoded = np.ones(len(images), dtype=bool)
-    for row, (data, orientation) in enumerate(zip(images, orientations, strict=True)):
-        try:
-            pixels[row] = preprocessing.square(data, orientation)
-        except UndecodableError:
-            decoded[row] = False
-    return pixels, decoded
 
 
 def backbone_features(
@@ -99,24 +81,3 @@ def layer_features(
 def _half(values: Tensor) -> Tensor:
     largest = torch.finfo(torch.float16).max
     return values.clamp(-largest, largest).half()
-
-
-def pixel_features(
-    images: Sequence[bytes], orientations: Sequence[int], background: tuple[int, int, int], side: int = 32
-) -> NDArray[np.float32]:
-    """(N, 3 * side * side) raw colours in 0..1 of the images squeezed to side x side; zero where undecodable."""
-    return unit_colours(squeezed_colours(images, orientations, background, side))
-
-
-def unit_colours(colours: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Colours of 0..255 as shares of full light."""
-    return colours.astype(np.float32) / np.float32(255)
-
-
-def squeezed_colours(
-    images: Sequence[bytes], orientations: Sequence[int], background: tuple[int, int, int], side: int = 32
-) -> NDArray[np.uint8]:
-    """(N, 3 * side * side) raw colours of the images squeezed to side x side; zero where undecodable."""
-    plain = Preprocessing(side, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "bilinear", background)
-    pixels, _ = decode_squares(images, orientations, plain)
-    return pixels.reshape(len(images), -1)

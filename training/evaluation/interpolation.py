@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.evaluation.knn import knn_probabilities
-from training.evaluation.linear_probe import linear_probe
-from training.evaluation.subsets import held_out_rows
+from training.evaluation.linear_probe import FittedProbe
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -36,30 +35,28 @@ def knn_linear_interpolation(
     features: FloatArray,
     labels: IntArray,
     queries: FloatArray,
+    linear: FittedProbe,
     *,
-    regularisations: Sequence[float],
     neighbours: int = 20,
     temperature: float = 0.07,
     shares: Sequence[float] = SHARES,
-    selection_share: float = 0.2,
-    seed: int = 0,
 ) -> Interpolation:
-    """Mix both probes, with the share that is best on a stratified held-out part of the training rows.
+    """Mix both probes, with the share that is best on the training rows that the linear one has chosen its C on.
 
-    features: (N, D). labels: (N,) in 0..K-1. queries: (Q, D). Among equals the smallest share is taken, so kNN enters
-    only where it helps.
+    features: (N, D). labels: (N,) in 0..K-1. queries: (Q, D). linear: `linear_probe` of the same rows and queries.
+    Among equals the smallest share is taken, so kNN enters only where it helps.
     """
-    held = held_out_rows(labels, selection_share, seed)
-    settings = {"regularisations": regularisations, "selection_share": selection_share, "seed": seed}
+    held = linear.held
 
-    def both(bank: FloatArray, of: IntArray, rows: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        linear = linear_probe(bank, of, rows, **settings).probabilities  # type: ignore[arg-type]
-        knn = knn_probabilities(bank, of, rows, neighbours, temperature=temperature)
-        return knn, linear
+    def knn(bank: FloatArray, of: IntArray, rows: FloatArray) -> NDArray[np.float64]:
+        votes = knn_probabilities(bank, of, rows, neighbours, temperature=temperature)
+        return np.pad(votes, ((0, 0), (0, linear.probabilities.shape[1] - votes.shape[1])))
 
-    seen, tuned = both(features[~held], labels[~held], features[held])
-    selection = {
-        share: float((interpolate(seen, tuned, share).argmax(axis=1) == labels[held]).mean()) for share in shares
-    }
+    selection = {min(shares): 0.0}
+    if held.any():
+        seen = knn(features[~held], labels[~held], features[held])
+        mixed = {share: interpolate(seen, linear.held_probabilities, share) for share in shares}
+        selection = {share: float((found.argmax(axis=1) == labels[held]).mean()) for share, found in mixed.items()}
     best = max(selection, key=lambda share: (selection[share], -share))
-    return Interpolation(interpolate(*both(features, labels, queries), best).argmax(axis=1), best, selection)
+    predictions = interpolate(knn(features, labels, queries), linear.probabilities, best).argmax(axis=1)
+    return Interpolation(predictions, best, selection)

@@ -72,9 +72,9 @@ def t_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float
     mean = fmean(values)
     if len(values) < 2:
         return mean, None, None
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    half = float(t.ppf(0.5 + confidence / 2, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    half = float(stdtrit(len(values) - 1, 0.5 + confidence / 2)) * stdev(values) / len(values) ** 0.5
     return mean, mean - half, mean + half
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.evaluation.probe import gain, label_free, predict, score
+from training.evaluation.probe import Predictions, gain, label_free, predict, score
 from training.evaluation.protocol import Protocol
 
 FloatArray = NDArray[np.floating]
@@ -22,6 +22,7 @@ def layer_table(
     protocol: Protocol,
     *,
     reference: str | None = None,
+    known: Mapping[str, Predictions] | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Probes and label-free measures of every set of features, in the order of `features`.
@@ -29,14 +30,16 @@ def layer_table(
     features: (bank (N, D_i), queries (Q, D_i)) by name: "block_3", "block_3/average", "backbone", "projector", ...
     What is before the projector usually serves better than what is after it (Bordes et al., 2022, arXiv:2206.13378).
     reference: a name; the other rows get "knn_gain" and "linear_gain", the paired difference to it on the same
-    queries. Returns rows with "name", "dim", "knn", "knn_lo", ..., "linear", ..., "rankme", "effective_rank",
-    "unit_std". Raises ValueError where `reference` is none of the names.
+    queries. known: what the probes say of some of the names, where that was computed before. Returns rows with
+    "name", "dim", "knn", "knn_lo", ..., "linear", ..., "rankme", "effective_rank", "unit_std". Raises ValueError where
+    `reference` is none of the names.
     """
     if reference is not None and reference not in features:
         raise ValueError(f"reference '{reference}' is none of {', '.join(features)}")
     classes = int(max(np.max(bank_labels), np.max(query_labels))) + 1
     predicted = {
-        name: predict(bank, bank_labels, queries, query_labels, protocol, k_grid=(), seed=seed)
+        name: (known or {}).get(name)
+        or predict(bank, bank_labels, queries, query_labels, protocol, k_grid=(), seed=seed)
         for name, (bank, queries) in features.items()
     }
     rows = []

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy
 
+from training.evaluation.logistic import fit_logistic, softmax
 from training.evaluation.subsets import held_out_rows
 
 FloatArray = NDArray[np.floating]
+Matrix = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _PATIENCE = 3
+_LOOSE, _TIGHT = 1e-4, 1e-5
+"""Largest component of the gradient that a choice of C may rest on, and a figure."""
 
 
 @dataclass(frozen=True)
@@ -30,15 +32,36 @@ class LinearProbe:
     predictions: IntArray
     regularisation: float
     selection: dict[float, float]
-    probabilities: NDArray[np.float64]
+    probabilities: Matrix
 
 
 @dataclass(frozen=True)
-class _Rotated:
-    """Features in the basis of their principal axes. rows: (N, R). power: (R,) mean square of each column."""
+class FittedProbe(LinearProbe):
+    """weights: (D + 1, K) for features as they come, the intercept last.
 
-    rows: torch.Tensor
-    power: torch.Tensor
+    held: (N,) whether C was chosen on each training row, nowhere where nothing was chosen; held_probabilities: (H, K)
+    of those that it was, fitted without them.
+    """
+
+    weights: Matrix
+    held: NDArray[np.bool_]
+    held_probabilities: Matrix
+
+    def classes_of(self, features: FloatArray) -> IntArray:
+        """(M,) classes of (M, D) further features."""
+        return _logits(np.asarray(features, dtype=np.float64), self.weights).argmax(axis=1)
+
+
+@dataclass(frozen=True)
+class _Axes:
+    """The principal axes of standardised rows, without those that have no variance, which no solution uses.
+
+    rows: (N, R) on them. power: (R,) mean square of each column. basis: (D, R).
+    """
+
+    rows: Matrix
+    power: Matrix
+    basis: Matrix
 
 
 def linear_probe(
@@ -48,118 +71,93 @@ def linear_probe(
     *,
     regularisations: Sequence[float],
     selection_share: float = 0.2,
-    past_majority: bool = True,
     seed: int = 0,
-) -> LinearProbe:
+) -> FittedProbe:
     """Fit on (N, D) features and predict the queries, which have no part in any choice.
 
     Columns are standardised by the training rows. Each C of `regularisations` is fitted without a stratified
     `selection_share` of the rows and measured on it, from the strongest regularisation on, until three in a row were
-    no better (past_majority: and one has beaten the answer that is always the largest class, which is all that strong
-    regularisation finds where the classes are uneven); the most accurate (the strongest among equals) is fitted again
-    on all rows.
+    no more accurate and each of the three had a larger cross-entropy there: accuracy alone may rest on a plateau long
+    before it rises. The most accurate (the strongest among equals) is fitted again on all rows.
     Raises ValueError with fewer than two classes.
     """
-    target = torch.as_tensor(np.asarray(labels, dtype=np.int64))
-    classes = int(target.max()) + 1 if len(target) else 0
-    if len(torch.unique(target)) < 2:
+    target = np.asarray(labels, dtype=np.int64)
+    if len(np.unique(target)) < 2:
         raise ValueError("a linear probe needs at least two classes")
-    train, test = standardise(features, queries)
-    rotated, rotated_queries = _rotate(train, test)
+    classes = int(target.max()) + 1
+    mean, scale = standardisation(features)
+    axes = _principal((np.asarray(features, dtype=np.float64) - mean) * scale)
     grid = sorted(regularisations)
-    held = torch.as_tensor(held_out_rows(target.numpy(), selection_share, seed))
-    choose = len(grid) > 1 and 0 < int(held.sum()) < len(held)
-    selection = _select(rotated, target, held, classes, grid, past_majority) if choose else {}
-    best = max(selection, key=lambda c: (selection[c], -c)) if selection else grid[len(grid) // 2]
-    weights = fit_logistic(rotated.rows, target, classes, best, power=rotated.power)
-    logits = rotated_queries @ weights[:-1] + weights[-1]
-    return LinearProbe(logits.argmax(dim=1).numpy(), best, selection, logits.softmax(dim=1).numpy())
+    held = held_out_rows(target, selection_share, seed)
+    selection, best, start = dict[float, float](), grid[len(grid) // 2], None
+    aside = np.zeros((0, classes))
+    if len(grid) > 1 and 0 < held.sum() < len(held):
+        selection, best, start, aside = _select(axes, target, held, classes, grid)
+    else:
+        held = np.zeros(len(target), dtype=bool)
+    found = fit_logistic(axes.rows, target, classes, best, power=axes.power, start=start, tolerance=_TIGHT)
+    turned = scale[:, None] * (axes.basis @ found[:-1])
+    weights = np.vstack([turned, found[-1] - mean @ turned])
+    logits = _logits(np.asarray(queries, dtype=np.float64), weights)
+    return FittedProbe(logits.argmax(axis=1), best, selection, softmax(logits), weights, held, aside)
 
 
 def _select(
-    rotated: _Rotated,
-    target: torch.Tensor,
-    held: torch.Tensor,
-    classes: int,
-    grid: Sequence[float],
-    past_majority: bool,
-) -> dict[float, float]:
-    """Held-out accuracy by C; each fit starts from the one before, and is as exact as a choice between them needs."""
-    rows, seen = rotated.rows[~held], target[~held]
-    floor = float((target[held] == seen.mode().values).to(torch.float64).mean()) if past_majority else -1.0
+    axes: _Axes, target: IntArray, held: NDArray[np.bool_], classes: int, grid: Sequence[float]
+) -> tuple[dict[float, float], float, Matrix, Matrix]:
+    """Held-out accuracy by C; the best C with its weights, and what they say of the held-out rows.
+
+    Each fit starts from the one before, and is as exact as a choice between them needs.
+    """
+    rows, rest, truth = axes.rows[~held].astype(np.float32), axes.rows[held], target[held]
     selection: dict[float, float] = {}
+    losses: list[float] = []
+    found: dict[float, tuple[Matrix, Matrix]] = {}
     weights = None
     for c in grid:
-        weights = fit_logistic(rows, seen, classes, c, power=rotated.power, start=weights, tolerance=1e-4)
-        right = _classes_of(rotated.rows[held], weights) == target[held]
-        selection[c] = float(right.to(torch.float64).mean())
-        scores = list(selection.values())
-        before = max(scores[:-_PATIENCE], default=0.0)
-        if before > floor and max(scores[-_PATIENCE:]) <= before:
+        weights = fit_logistic(rows, target[~held], classes, c, power=axes.power, start=weights, tolerance=_LOOSE)
+        probabilities = softmax(_logits(rest, weights))
+        selection[c] = float((probabilities.argmax(axis=1) == truth).mean())
+        losses.append(-float(np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-300)).mean()))
+        if selection[c] > max((selection[other] for other in found), default=-1.0):
+            found = {c: (weights, probabilities)}
+        if _settled(list(selection.values()), losses):
             break
-    return selection
+    ((best, (weights, probabilities)),) = found.items()
+    return selection, best, weights, probabilities
 
 
-def standardise(features: FloatArray, queries: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _settled(scores: Sequence[float], losses: Sequence[float]) -> bool:
+    """Whether weaker regularisation has begun to overfit for good."""
+    rising = all(after > before for before, after in zip(losses[-_PATIENCE - 1 :], losses[-_PATIENCE:], strict=False))
+    return len(scores) > _PATIENCE and rising and max(scores[-_PATIENCE:]) <= max(scores[:-_PATIENCE])
+
+
+def standardise(features: FloatArray, queries: FloatArray) -> tuple[Matrix, Matrix]:
     """Both sets with the columns of `features` at mean 0 and variance 1; a constant column becomes 0."""
     x, q = np.asarray(features, dtype=np.float64), np.asarray(queries, dtype=np.float64)
-    mean, std = x.mean(axis=0), x.std(axis=0)
-    # Rounding leaves a constant column a deviation of about 1e-16 of its mean, which must not be blown up.
-    scale = np.where(std > 1e-7 * np.maximum(1e-30, np.abs(mean)), 1 / np.where(std > 0, std, 1), 0.0)
+    mean, scale = standardisation(x)
     return (x - mean) * scale, (q - mean) * scale
 
 
-def fit_logistic(
-    rows: torch.Tensor,
-    target: torch.Tensor,
-    classes: int,
-    c: float,
-    *,
-    power: torch.Tensor | None = None,
-    start: torch.Tensor | None = None,
-    tolerance: float = 1e-6,
-) -> torch.Tensor:
-    """Minimise C * sum of cross-entropies + ||W||^2 / 2 by L-BFGS; the intercept is free.
-
-    rows: (N, R) float64. target: (N,) classes, or (N, K) float64 weights of the classes (soft or counted labels).
-    power: (R,) mean square of each column, for the scaling of the unknowns.
-    Returns (R + 1, K) weights, the intercept last.
-
-    The unknowns are scaled by the curvature that each has at the start (its column's power over K, plus the
-    regularisation): on principal axes this makes the problem nearly round, and tens of iterations are enough.
-    """
-    power = rows.square().mean(dim=0) if power is None else power
-    penalty = 1.0 / (c * len(rows))
-    scale = torch.cat([(power / classes + penalty).rsqrt(), torch.full((1,), float(classes) ** 0.5).to(rows)])
-    unknowns = torch.zeros(len(scale), classes, dtype=rows.dtype) if start is None else start / scale[:, None]
-    unknowns = unknowns.clone().requires_grad_(True)
-    optimiser = torch.optim.LBFGS(
-        [unknowns], max_iter=300, history_size=20, tolerance_grad=tolerance, tolerance_change=1e-12,
-        line_search_fn="strong_wolfe",
-    )  # fmt: skip
-
-    def closure() -> torch.Tensor:
-        optimiser.zero_grad()
-        weights = unknowns * scale[:, None]
-        loss = cross_entropy(rows @ weights[:-1] + weights[-1], target)
-        loss = loss + 0.5 * penalty * weights[:-1].square().sum()
-        loss.backward()
-        return loss
-
-    optimiser.step(closure)
-    return (unknowns * scale[:, None]).detach()
+def standardisation(features: FloatArray) -> tuple[Matrix, Matrix]:
+    """(D,) means of the columns, and what they are to be multiplied by without them; 0 for a constant column."""
+    x = np.asarray(features, dtype=np.float64)
+    mean, std = x.mean(axis=0), x.std(axis=0)
+    # Rounding leaves a constant column a deviation of about 1e-16 of its mean, which must not be blown up.
+    return mean, np.where(std > 1e-7 * np.maximum(1e-30, np.abs(mean)), 1 / np.where(std > 0, std, 1), 0.0)
 
 
-def _rotate(train: NDArray[np.float64], test: NDArray[np.float64]) -> tuple[_Rotated, torch.Tensor]:
-    """Both sets on the principal axes of `train`; axes without variance, which no solution uses, are left out."""
-    x, q = torch.as_tensor(train), torch.as_tensor(test)
+def _principal(x: Matrix) -> _Axes:
     wide = x.shape[1] > len(x)
-    power, axes = torch.linalg.eigh((x @ x.T if wide else x.T @ x) / len(x))
-    keep = power > 1e-10 * power[-1].clamp(min=1e-30)
+    power, axes = np.linalg.eigh((x @ x.T if wide else x.T @ x) / len(x))
+    keep = power > 1e-10 * max(power[-1], 1e-30)
     power, axes = power[keep], axes[:, keep]
-    basis = x.T @ (axes / (power * len(x)).sqrt()) if wide else axes
-    return _Rotated(x @ basis, power), q @ basis
+    if not wide:
+        return _Axes(x @ axes, power, axes)
+    spread = np.sqrt(power * len(x))
+    return _Axes(axes * spread, power, x.T @ (axes / spread))
 
 
-def _classes_of(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return (rows @ weights[:-1] + weights[-1]).argmax(dim=1)
+def _logits(rows: Matrix, weights: Matrix) -> Matrix:
+    return rows @ weights[:-1] + weights[-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from training.evaluation.bootstrap import percentile_interval
 from training.evaluation.intervals import Interval
@@ -25,6 +24,8 @@ def auroc(inside: FloatArray, outside: FloatArray) -> float:
     """Probability that an outsider scores higher than an insider, ties counting half (Mann and Whitney, 1947)."""
     if len(inside) == 0 or len(outside) == 0:
         raise ValueError("the area under the ROC curve needs scores of both kinds")
+    from scipy.stats import rankdata
+
     ranks = rankdata(np.concatenate([inside, outside]))[len(inside) :]
     return float((ranks.sum() - len(outside) * (len(outside) + 1) / 2) / (len(inside) * len(outside)))
 

@@ -38,7 +38,10 @@ class Preprocessing:
 
     def square(self, data: bytes, orientation: int = 1) -> NDArray[np.uint8]:
         """(size, size, 3) pixels of an encoded image. Raises `training.decoding.UndecodableError`."""
-        image = upright_rgb(data, orientation, self.background)
+        return self.fit(upright_rgb(data, orientation, self.background))
+
+    def fit(self, image: Image.Image) -> NDArray[np.uint8]:
+        """(size, size, 3) pixels of an upright RGB picture."""
         if image.size != (self.size, self.size):
             image = image.resize((self.size, self.size), _INTERPOLATION[self.interpolation])
         return np.asarray(image)

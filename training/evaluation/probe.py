@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from training.evaluation.accuracy import accuracy, balanced_accuracy
 from training.evaluation.intervals import balanced_interval, difference_interval, wilson_interval
 from training.evaluation.knn import knn_predictions
-from training.evaluation.linear_probe import linear_probe
+from training.evaluation.linear_probe import FittedProbe, LinearProbe, linear_probe
+from training.evaluation.linear_probe_v1 import linear_probe_v1
 from training.evaluation.protocol import Protocol, WideProtocol
 from training.evaluation.rank import effective_rank, rankme, unit_std
 
@@ -24,13 +25,14 @@ IntArray = NDArray[np.int64]
 class Predictions:
     """Predicted classes (Q,) of the queries by kNN (the protocol's k) and by the linear probe, and how they came.
 
-    probabilities: (Q, K) of the linear probe.
+    probabilities: (Q, K) of the linear probe. fitted: the linear probe itself, None under protocol curatrain-v1.
     """
 
     knn: IntArray
     linear: IntArray
     details: dict[str, Any]
     probabilities: NDArray[np.float64]
+    fitted: FittedProbe | None = None
 
 
 def predict(
@@ -49,13 +51,13 @@ def predict(
     """
     ks = sorted({protocol.neighbours, *k_grid})
     by_k = knn_predictions(bank, bank_labels, queries, ks, temperature=protocol.temperature)
-    linear = linear_probe(
+    fit: Callable[..., LinearProbe] = linear_probe if isinstance(protocol, WideProtocol) else linear_probe_v1
+    linear = fit(
         bank,
         bank_labels,
         queries,
         regularisations=protocol.regularisations,
         selection_share=protocol.selection_share,
-        past_majority=isinstance(protocol, WideProtocol),
         seed=seed,
     )
     details = {
@@ -63,7 +65,8 @@ def predict(
         "linear_c": linear.regularisation,
         "linear_selection": {f"{c:.6g}": share for c, share in linear.selection.items()},
     }
-    return Predictions(by_k[protocol.neighbours], linear.predictions, details, linear.probabilities)
+    fitted = linear if isinstance(linear, FittedProbe) else None
+    return Predictions(by_k[protocol.neighbours], linear.predictions, details, linear.probabilities, fitted)
 
 
 def score(truth: IntArray, predicted: IntArray, classes: int, protocol: Protocol, *, seed: int) -> dict[str, float]:

@@ -54,6 +54,23 @@ class RobustnessSettings:
     self_learning: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class SegmentationSettings:
+    """Of segmentation where images have masks.
+
+    bank, queries: images to learn from and to test on, at most. side: of the squares that answers are scored at.
+    c: of the linear layer. neighbours, temperature: of patch kNN. max_patches: that either learns from.
+    """
+
+    bank: int = 300
+    queries: int = 200
+    side: int = 128
+    c: float = 0.01
+    neighbours: int = 30
+    temperature: float = 0.07
+    max_patches: int = 20_000
+
+
 _ALL_CORRUPTIONS = (
     *("gaussian_noise", "shot_noise", "impulse_noise", "defocus_blur", "glass_blur", "motion_blur", "zoom_blur"),
     *("snow", "frost", "fog", "brightness", "contrast", "elastic", "pixelate", "jpeg"),
@@ -96,7 +113,11 @@ class WideProtocol(Protocol):
     grid_steps: of the linear heads on these, in batches of 256. view_images, views: images and augmented views of
     each (`training.evaluation.views`) for LiDAR, alignment and copy detection. dense_images: whose patches are looked
     at. boxed_images: with true boxes, to find objects in. attentive_rows: bank rows of the attentive probe, at most.
-    tuned_share: of the blocks that partial fine-tuning tunes. quick, full: of robustness.
+    tuned_share: of the blocks that partial fine-tuning tunes. quick, full: of robustness. segmentation: where images
+    have masks.
+
+    open_branches: the untrained backbone begins with gains of one where its library begins with norms of zero gain at
+    the ends of residual branches (`training.evaluation.untrained`).
     """
 
     k_grid: tuple[int, ...] = (10, 20, 100, 200)
@@ -122,6 +143,8 @@ class WideProtocol(Protocol):
     tuned_share: float = 0.25
     quick: RobustnessSettings = QUICK
     full: RobustnessSettings = FULL
+    segmentation: SegmentationSettings = SegmentationSettings()
+    open_branches: bool = True
 
 
 V1 = Protocol(id="curatrain-v1")

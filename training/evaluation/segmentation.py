@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from training.evaluation.knn import knn_probabilities
-from training.evaluation.linear_probe import fit_logistic, standardise
+from training.evaluation.linear_probe import standardise
+from training.evaluation.logistic import fit_logistic
 
 FloatArray = NDArray[np.floating]
 IntArray = NDArray[np.int64]
@@ -36,21 +37,23 @@ def linear_segmentation(
     classes: int,
     *,
     c: float = 0.01,
+    max_bank: int = 50_000,
+    seed: int = 0,
 ) -> IntArray:
     """(Q, H, W) classes by one linear layer on patch tokens, its logits upsampled bilinearly to `size`.
 
     The layer minimises C * sum over labelled patches of the pixels' mean cross-entropy + ||W||^2 / 2, exactly, by
     L-BFGS; before upsampling all pixels of a patch share its logits, so their class shares are all that matters
     (the linear protocol of DINOv2, arXiv:2304.07193 with a solver in place of SGD).
-    patches: (N, rows, columns, D). masks: (N, H, W). queries: (Q, rows', columns', D).
+    patches: (N, rows, columns, D). masks: (N, H, W). queries: (Q, rows', columns', D). More labelled patches than
+    `max_bank` are cut to a seeded choice.
     """
     shares = patch_labels(masks, patches.shape[1:3], classes).reshape(-1, classes)
-    labelled = shares.sum(axis=1) > 0
+    labelled = _chosen(shares, max_bank, seed)
     if (shares.sum(axis=0) > 0).sum() < 2:
         raise ValueError("linear segmentation needs pixels of at least two classes")
     rows, asked = standardise(patches.reshape(-1, patches.shape[3])[labelled], queries.reshape(-1, queries.shape[3]))
-    target = torch.as_tensor(shares[labelled])
-    weights = fit_logistic(torch.as_tensor(rows), target, classes, c, tolerance=1e-5).numpy()
+    weights = fit_logistic(rows, shares[labelled], classes, c, tolerance=1e-5)
     logits = (asked @ weights[:-1] + weights[-1]).reshape(*queries.shape[:3], classes)
     return upsampled_classes(logits, size)
 
@@ -73,14 +76,18 @@ def knn_segmentation(
     commonest class; a larger bank than `max_bank` is cut to a seeded choice.
     """
     shares = patch_labels(masks, patches.shape[1:3], classes).reshape(-1, classes)
-    rows = np.flatnonzero(shares.sum(axis=1) > 0)
-    if len(rows) > max_bank:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, max_bank, replace=False))
+    rows = _chosen(shares, max_bank, seed)
     bank, labels = patches.reshape(-1, patches.shape[3])[rows], shares[rows].argmax(axis=1)
     found = knn_probabilities(bank, labels, queries.reshape(-1, queries.shape[3]), k, temperature=temperature)
     votes = np.zeros((len(found), classes))
     votes[:, : found.shape[1]] = found
     return upsampled_classes(votes.reshape(*queries.shape[:3], classes), size)
+
+
+def _chosen(shares: NDArray[np.float64], most: int, seed: int) -> IntArray:
+    """Rows of labelled patches, `most` at most."""
+    rows = np.flatnonzero(shares.sum(axis=1) > 0)
+    return rows if len(rows) <= most else np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def upsampled_classes(scores: NDArray[np.float64], size: tuple[int, int]) -> IntArray:

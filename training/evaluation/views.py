@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def evaluation_views(
 
 
 def view_features(
-    backbone: Backbone,
+    backbones: Mapping[str, Backbone],
     canvases: Sequence[Canvas],
     keys: Sequence[str],
     preprocessing: Preprocessing,
@@ -76,12 +76,14 @@ def view_features(
     batch: int,
     seed: int = 0,
     device: str = "cpu",
-) -> NDArray[np.float32]:
-    """(N, V, dim) pooled features of V views of each picture (`evaluation_views`)."""
-    backbone = backbone.to(device).eval()
-    found = [np.zeros((0, views, backbone.dim), np.float32)]
+) -> dict[str, NDArray[np.float32]]:
+    """(N, V, dim) pooled features of V views of each picture (`evaluation_views`), the same for all backbones."""
+    backbones = {name: backbone.to(device).eval() for name, backbone in backbones.items()}
+    found = {name: [np.zeros((0, views, backbone.dim), np.float32)] for name, backbone in backbones.items()}
     with torch.inference_mode():
         for made in evaluation_views(canvases, keys, preprocessing, views=views, batch=batch, seed=seed):
-            pooled = backbone(made.crops.to(device)).pooled.float().cpu().numpy()
-            found.append(pooled.reshape(views, len(made.rows), -1).swapaxes(0, 1))
-    return np.concatenate(found)
+            crops = made.crops.to(device)
+            for name, backbone in backbones.items():
+                pooled = backbone(crops).pooled.float().cpu().numpy()
+                found[name].append(pooled.reshape(views, len(made.rows), -1).swapaxes(0, 1))
+    return {name: np.concatenate(parts) for name, parts in found.items()}

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from curation.review_page import PageSection, Thumbnails, page_html, text_html
+from curation.page_shell import text_html
+from curation.review_page import PageSection, Thumbnails, page_html
 from stages.curate.report.album import Album
 from stages.curate.report.clusters import clusters_section
 from stages.curate.report.coverage import class_counts, cluster_counts, coverage_metrics, coverage_section

@@ -33,8 +33,9 @@ class Album:
                     self._captions[name] = (pictures[name].caption or pictures[name].label or name[:10])[:80]
 
     def figure(self, name: str, text: str = "", tone: str = "") -> Figure:
-        """A picture with `text` before its own caption."""
-        return Figure(name, " · ".join(filter(None, [text, self._captions.get(name, "")])), tone)
+        """A picture with `text` before its own caption, unless the text says that already."""
+        own = self._captions.get(name, "")
+        return Figure(name, " · ".join(filter(None, [text, "" if own in text else own])), tone)
 
     def entry(self, name: str, text: str = "", dropped: bool = False) -> tuple[int, str, int]:
         """The same for the page's script: place of the thumbnail (-1 for none), caption, and 1 for a grey picture."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from curation.review_page import PageSection, figures_html, paragraph, table_html, text_html
+from curation.page_shell import text_html
+from curation.review_page import PageSection, figures_html, paragraph, table_html
 from curation.sampling import id_keys
 from stages.artifact import Artifact
 from stages.curate.report.album import Album

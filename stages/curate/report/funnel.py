@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from curation.review_page import text_html
+from curation.page_shell import text_html
 from stages.curate.report.findings import Findings
 
 _MOST = 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from curation.review_page import text_html
+from curation.page_shell import text_html
 from stages.charts import Mark
 
 COLOURS = {"trained": "var(--blue)", "untrained": "var(--grey)", "pixels": "#d99a3d"}

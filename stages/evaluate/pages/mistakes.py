@@ -8,16 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.review_page import (
-    Figure,
-    PageSection,
-    Thumbnails,
-    figures_html,
-    page_html,
-    paragraph,
-    table_html,
-    text_html,
-)
+from curation.page_shell import text_html
+from curation.review_page import Figure, PageSection, Thumbnails, figures_html, page_html, paragraph, table_html
 from stages.charts import STYLE, heat_table
 from stages.curate.report.album import Album
 from stages.evaluate.evaluated import Evaluated

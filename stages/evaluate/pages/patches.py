@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from curation.review_page import PageSection, Thumbnails, page_html, paragraph, text_html
+from curation.page_shell import text_html
+from curation.review_page import PageSection, Thumbnails, page_html, paragraph
 from stages.charts import STYLE as CHARTS
 from stages.charts import Line, line_chart
 from stages.evaluate.evaluated import Evaluated, TokenSamples
 from stages.evaluate.pages.contestants import Metrics, interval_words
 from stages.evaluate.pages.objects import objects_section
+from stages.evaluate.pages.segments import segments_section
 from stages.inline_pictures import COLOURS, STYLE, cells_path, picture_src, shared_picture, shot_html
 from stages.pictures import read_pictures
 from training.evaluation.attention import overlay
@@ -33,17 +35,18 @@ def patches_page(evaluated: Evaluated, samples: TokenSamples) -> str:
     pictures = read_pictures(evaluated.images, samples.ids)
     names = [pictures[i].label or pictures[i].caption or i[:10] if i in pictures else i[:10] for i in samples.ids]
     outliers = norm_outliers(samples.norms.reshape(len(samples.ids), -1, 1))
-    style = (
-        STYLE
-        + CHARTS
-        + "".join(shared_picture(f"p{n}", picture_src(pixels)) for n, pixels in enumerate(samples.pixels))
-    )
+    shown = {f"p{n}": pixels for n, pixels in enumerate(samples.pixels)}
+    if evaluated.segmented is not None:
+        shown |= {f"m{n}": pixels for n, pixels in enumerate(evaluated.segmented.pixels)}
+    style = STYLE + CHARTS + "".join(shared_picture(name, picture_src(pixels)) for name, pixels in shown.items())
     sections = [PageSection("maps", "Maps", _maps(samples, outliers, names))]
     if samples.attention is not None:
         local = evaluated.record.get("local") or {}
         body = _heads(samples.attention, names) + _distances(local.get("attention_distance", []))
         sections.append(PageSection("heads", "Heads", body))
     sections.append(objects_section(evaluated, samples, names))
+    if evaluated.segmented is not None:
+        sections.append(segments_section(evaluated, evaluated.segmented))
     sections.append(PageSection("matches", "Matches", _matches(samples, names, metrics)))
     sections.append(PageSection("lengths", "Lengths", _lengths(outliers, metrics)))
     rows, columns = samples.patches.shape[1:3]

@@ -86,9 +86,14 @@ def labels_section(metrics: Metrics, bank: int, classes: int) -> PageSection | N
         return None
     if "ridge_trained" in metrics:
         steps["ridge"] = bank, "all"
-    steps = dict(sorted(steps.items(), key=lambda item: item[1][0]))
-    lines = [_line(metrics, contestant, steps) for contestant in _BACKBONES]
-    ends = [labels for labels, _ in steps.values()]
+    steps = dict(sorted(steps.items(), key=lambda item: (item[1][0], item[0].endswith("percent"))))
+    # a share of a small set comes to as many labels as some a class, drawn otherwise: a line takes one of the two
+    first: dict[int, str] = {}
+    for step, (labels, _) in steps.items():
+        first.setdefault(labels, step)
+    drawn = {step: steps[step] for step in first.values()}
+    lines = [_line(metrics, contestant, drawn) for contestant in _BACKBONES]
+    ends = [labels for labels, _ in drawn.values()]
     top = max(bound[2] for line in lines for bound in line.bounds) if any(line.bounds for line in lines) else 1.0
     chart = line_chart(
         "Accuracy by number of labels",

@@ -7,7 +7,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
@@ -15,6 +18,7 @@ from stages.artifact import Artifact
 from stages.base import StageError
 from stages.compare import Compare, CompareParams
 from stages.compare.report import label
+from stages.compare.similarity import similarity
 from tests.stages.pool import artifact_of, table_artifact
 from tests.stages.probe_inputs import with_manifest
 
@@ -39,8 +43,10 @@ def evaluation(folder: Path, knn: float, images: int = 100, seconds: float = 30.
         made = folder.parents[1] / stage / folder.name
         made.mkdir(parents=True)
         (made / "manifest.json").write_text(json.dumps(manifest))
+        (made / "config.json").write_text(json.dumps({"steps": 12}))
         inputs.append({"name": stage, "stage": stage, "key": folder.name, "digest": folder.name})
-    return with_manifest(table_artifact("metrics", folder), inputs=inputs)
+    told = {"kind": "metrics", "type": "evaluate", "key": folder.name, "digest": folder.name}
+    return with_manifest(table_artifact("metrics", folder), inputs=inputs, **told)
 
 
 @pytest.fixture
@@ -78,11 +84,14 @@ def test_means_t_intervals_and_paired_differences(compared: Artifact) -> None:
 def test_files_for_people_and_for_mlflow(compared: Artifact) -> None:
     report = compared.path / "report"
     page = (report / "comparison.md").read_text()
-    assert "| balanced | 100 | 30 | 0.470 (0.404 .. 0.536) | +0.050 (+0.025 .. +0.075) |" in page
-    assert "| random | 100 | 30 | 0.420 (0.370 .. 0.470) | baseline |" in page
+    assert "| selection | images | steps | seconds |\n|---|---|---|---|\n| balanced | 100 | 12 | 30 |" in page
+    assert "| balanced | 0.470 (0.404 .. 0.536) | +0.050 (+0.025 .. +0.075) |" in page
+    assert "| random | 0.420 (0.370 .. 0.470) | baseline |" in page
     assert "raw\\|x" in page
     assert "linear" not in page
-    assert Image.open(report / "comparison.png").width > 300
+    shown = (report / "comparison.html").read_text()
+    assert shown.count('class="dots"') == 4, "values and differences of kNN and RankMe"
+    assert "+0.050 (+0.025 .. +0.075)" in shown and "0.47 (0.404 .. 0.536)" in shown
     lines = (report / "comparison.csv").read_text().splitlines()
     assert lines[0] == "selection,seed,images,seconds,knn_trained,knn_trained_lo,knn_trained_hi,rankme_trained"
     assert len(lines) == 10
@@ -166,7 +175,7 @@ def test_main_effects_of_a_grid_are_found_again(tmp_path: Path) -> None:
     )
     page = (made.path / "report" / "comparison.md").read_text()
     assert "| objective | o1 | +0.050 (+0.050 .. +0.050) |" in page
-    assert Image.open(made.path / "report" / "effects.png").width > 200
+    assert "What each axis is worth" in (made.path / "report" / "comparison.html").read_text()
 
 
 def test_an_interaction_is_no_main_effect(tmp_path: Path) -> None:
@@ -207,3 +216,67 @@ def test_parameters_that_make_no_grid_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             CompareParams(**wrong)
+
+
+def with_features(artifact: Artifact, features: NDArray[np.float32], without: int | None = None) -> None:
+    """The pooled features of an evaluation's images, whose order differs from one evaluation to the next.
+
+    without: a picture that this one could not read.
+    """
+    order = np.random.default_rng(list(artifact.path.name.encode())).permutation(len(features))
+    order = order[order != without]
+    table = pa.table(
+        {
+            "image_id": [f"{row:04x}" for row in order],
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(features[order].reshape(-1)), features.shape[1]),
+        }
+    )
+    folder = artifact.path / "features" / "pool"
+    folder.mkdir(parents=True)
+    with pa.ipc.new_file(str(folder / "trained-backbone-pooled.arrow"), table.schema) as writer:
+        writer.write_table(table)
+
+
+def test_how_alike_variants_are(grid: Any, tmp_path: Path) -> None:
+    """`raw` is `random` turned and scaled; each training of `balanced` is something else."""
+    generator = np.random.default_rng(0)
+    shared = generator.standard_normal((400, 6)).astype(np.float32)
+    turn = np.linalg.qr(generator.standard_normal((6, 6)))[0].astype(np.float32)
+    params, inputs = grid
+    for name, artifact in inputs.items():
+        own = generator.standard_normal((400, 6)).astype(np.float32)
+        with_features(artifact, {"ran": shared, "raw": 3 * shared @ turn, "bal": own}[name[8:11]], int(name[-1]))
+    made = artifact_of(Compare, params, tmp_path / "out", inputs)
+    found = json.loads((made.path / "comparison.json").read_text())["similarity"]
+    assert (found["variants"], found["images"]) == (["balanced", "random", "raw|x"], 397)
+    cka = np.array(found["cka"])
+    assert np.array_equal(cka, cka.T)
+    assert cka[1:, 1:] == pytest.approx(1.0, abs=1e-4)
+    assert (cka[0] < 0.1).all(), "of independent features about width / images"
+    assert "| random | " in (made.path / "report" / "comparison.md").read_text().split("How alike")[1]
+    assert 'class="heat"' in (made.path / "report" / "comparison.html").read_text()
+
+
+def test_one_training_each_has_no_likeness_of_its_own(tmp_path: Path) -> None:
+    features = np.random.default_rng(1).standard_normal((50, 4)).astype(np.float32)
+    paths = {}
+    for name in ("a", "b"):
+        artifact = evaluation(tmp_path / "objects" / "evaluate" / name, 0.5)
+        with_features(artifact, features)
+        paths[name] = {"0": artifact.path}
+    assert similarity(paths) == {"variants": ["a", "b"], "cka": [[None, 1.0], [1.0, None]], "images": 50}
+    (paths["a"]["0"] / "features" / "pool" / "trained-backbone-pooled.arrow").unlink()
+    assert similarity(paths) is None and similarity({"a": paths["a"]}) is None
+
+
+def test_evaluations_of_earlier_runs_are_read_where_they_lie(grid: Any, compared: Artifact, tmp_path: Path) -> None:
+    params, inputs = grid
+    runs = {name.removeprefix("metrics."): str(artifact.path) for name, artifact in inputs.items()}
+    made = artifact_of(Compare, {**params, "runs": runs}, tmp_path / "out", {})
+    assert made.digest == compared.digest
+    stage = Compare(CompareParams(**params, runs={**runs, "ran-0": str(tmp_path / "gone")}))
+    with pytest.raises(StageError, match="an evaluation cannot be read"):
+        stage.externals()
+    assert Compare(CompareParams(**params, runs={})).unmet(
+        [f"metrics.{name}" for name in runs if name != "raw-2"]
+    ) == ["cells.raw-2: connect its evaluation as inputs.metrics.raw-2, or name one in runs"]

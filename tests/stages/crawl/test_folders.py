@@ -1,9 +1,12 @@
+import base64
+import json
 import os
 
 import fsspec
 import pytest
 
 from stages.base import StageError
+from stages.crawl.discovery import source_digest
 from stages.crawl.folders import file_path, file_uri, folder_targets, list_folder, listing_digest
 from stages.crawl.reading import Reader
 from stages.crawl.remote_folders import remote_digest, remote_targets
@@ -112,3 +115,33 @@ def test_a_folder_behind_another_file_system():
     system.rm("/pool", recursive=True)
     with pytest.raises(StageError, match="holds no file"):
         remote_digest(source)
+
+
+def test_masks_go_with_the_pictures_of_their_name(tmp_path):
+    root, masks = _tree(tmp_path / "root"), tmp_path / "masks"
+    (masks / "birds" / "small").mkdir(parents=True)
+    (masks / "birds" / "small" / "wren.png").write_bytes(b"\x89PNG\r\n\x1a\nrest")
+    targets = {target.url.rsplit("/", 1)[1]: target for target in _targets(root, masks=str(masks))}
+    (held,) = json.loads(targets["wren.png"].metadata).values()
+    assert base64.b64decode(held) == b"\x89PNG\r\n\x1a\nrest"
+    assert targets["top.jpg"].metadata is None
+    (masks / "top.png").write_bytes(b"\x89PNG\r\n\x1a\ntop")
+    inside = root / "masks"
+    masks.rename(inside)
+    targets = {target.url.rsplit("/", 1)[1]: target for target in _targets(root, masks=str(inside))}
+    assert targets["top.jpg"].metadata and "top.png" not in targets
+    (inside / "top.png").write_bytes(b"JPEG")
+    with pytest.raises(StageError, match=r"top\.png' is no PNG"):
+        _targets(root, masks=str(inside))
+
+
+def test_the_digest_sees_masks_too_and_they_have_to_be_local(tmp_path):
+    root, masks = _tree(tmp_path / "root"), tmp_path / "masks"
+    masks.mkdir()
+    source = FolderSource(folder=str(root), masks=str(masks))
+    before = source_digest(source)
+    assert before != source_digest(FolderSource(folder=str(root)))
+    (masks / "top.png").write_bytes(b"")
+    assert source_digest(source) != before
+    with pytest.raises(ValueError, match="folders of this machine only"):
+        FolderSource(folder="memory://pictures", masks=str(masks))

@@ -1,3 +1,4 @@
+import base64
 import bz2
 import gzip
 import json
@@ -135,6 +136,21 @@ def test_pictures_in_tables_are_read_where_they_stand(tmp_path, name, options):
     assert [row["reason"] for row in rows if row["status"] != "ok"] == ["empty", "no_picture"]
     assert [row["label"] for row in rows[:2]] == ["cat", "dog"] and rows[0]["final_url"] == "http://o/x"
     assert len({row["url"] for row in rows}) == 10 and targets[0].version
+
+
+@pytest.mark.parametrize("as_struct", [True, False])
+def test_masks_in_tables_go_into_the_metadata(tmp_path, as_struct):
+    png = b"\x89PNG\r\n\x1a\nmask"
+    cells = [{"bytes": png, "path": "m.png"} if as_struct else png, None]
+    images = [{"bytes": picture(n), "path": f"{n}.png"} for n in range(2)]
+    pq.write_table(pa.table({"photo": images, "mask": cells, "n": [1, 2]}), tmp_path / "a.parquet")
+    first, second = _targets(tmp_path / "a.parquet", columns={"image": "photo"})
+    assert json.loads(first.metadata) == {"mask": base64.b64encode(png).decode(), "n": 1}
+    assert json.loads(second.metadata) == {"n": 2} and first.place
+    assert _targets(tmp_path / "a.parquet")[0].place == first.place
+    pq.write_table(pa.table({"photo": images, "truth": [b"JPEG", None]}), tmp_path / "b.parquet")
+    with pytest.raises(StageError, match=r"column 'truth' .* no PNG"):
+        _targets(tmp_path / "b.parquet", columns={"image": "photo", "mask": "truth"})
 
 
 def test_a_folder_of_tables_and_patterns(tmp_path):

@@ -1,3 +1,4 @@
+import base64
 import gzip
 import io
 import json
@@ -45,6 +46,13 @@ def test_samples_with_their_texts(tmp_path, mode):
     assert rows["b/000.png"]["bytes"] == picture(2) and rows["b/000.png"]["source_weight"] == 0.5
     reasons = {name: row["reason"] for name, row in rows.items() if row["status"] != "ok"}
     assert reasons == {"c.txt": "no_picture", "d.jpg": "not_image", "e.png": "empty"}
+
+
+def test_masks_of_samples_are_no_pictures_of_their_own(tmp_path):
+    _tar(tmp_path / "set.tar", [("a.jpg", picture(0)), ("a.mask.png", picture(1)), ("b.png", picture(2))])
+    first, second = dataset_targets(WebDatasetSource(webdataset=str(tmp_path / "set.tar")), "set")
+    assert json.loads(first.metadata) == {"mask": base64.b64encode(picture(1)).decode()}
+    assert (first.url.rpartition("#")[2], second.url.rpartition("#")[2], second.metadata) == ("a.jpg", "b.png", None)
 
 
 def test_a_folder_of_archives_one_of_which_breaks_off(tmp_path):

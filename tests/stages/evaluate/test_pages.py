@@ -209,6 +209,9 @@ def test_sections_follow_what_was_measured() -> None:
     assert labels is not None
     assert re.findall(r"<tr><td>([^<]+)</td>", labels.body) == ["1 a class", "1 % of all", "5 a class"]
     assert labels_section({"1_shot_trained": 0.3}, 10, 2) is None
+    small = labels_section(few, bank=100, classes=4)  # 1 % are the 4 labels of 1 a class: one point of the line
+    assert small is not None and small.body.count("<tr>") == labels.body.count("<tr>") == 4
+    assert [body.count("<circle") for body in (small.body, labels.body)] == [4, 6]
     rows = [
         {"name": f"block_{n}/class", "dim": 8, "knn": n / 9, "knn_lo": 0.0, "knn_hi": 1.0, "rankme": 2.0}
         | {"linear": 0.5, "linear_lo": 0.4, "linear_hi": 0.6}

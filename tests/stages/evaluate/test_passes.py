@@ -92,3 +92,19 @@ def test_pictures_that_cannot_be_decoded_are_left_out_and_told(tmp_path):
     worker({**task, "layers": 2, "patches": False, "pixel_side": 8})
     with np.load(tmp_path / "out.npz") as arrays:
         assert not arrays["decoded"].any()
+
+
+def test_the_untrained_contestant_has_no_closed_branches_where_the_protocol_says_so(tmp_path):
+    pq.write_table(pa.table(rows(12)), tmp_path / "images.parquet")
+    checkpoint = str(write_checkpoint(tmp_path / "checkpoint").path)
+    task = {"kind": "features", "images": str(tmp_path / "images.parquet"), "layers": 0, "patches": False}
+    found = {}
+    for opened in (False, True):
+        worker = PassWorker(checkpoint, batch=12, threads=1, open_branches=opened, channels_last=opened)
+        worker({**task, "pixel_side": 8, "out": str(tmp_path / "out.npz")})
+        with np.load(tmp_path / "out.npz") as arrays:
+            found[opened] = {name: arrays[name] for name in ("trained", "untrained")}
+        last = worker.setting.backbones["untrained"].model.layer4[-1].bn2.weight
+        assert last.unique().tolist() == [1.0 if opened else 0.0]
+    np.testing.assert_allclose(found[True]["trained"], found[False]["trained"], rtol=1e-3, atol=1e-4)
+    assert np.abs(found[True]["untrained"] - found[False]["untrained"]).max() > 0.1

@@ -178,7 +178,7 @@ def test_card_tells_data_results_limits_costs_lineage_and_how_to_load(registered
     assert f"{roles.count('train')} of {len(roles)} images trained this model" in card
     assert f"| dropped | over_quota | {roles.count('dropped')} |" in card
     assert f"| licence | not stated | {roles.count('train')} |" in card
-    assert f"Of {roles.count('train')} of {roles.count('train')} images that trained it no licence is known" in card
+    assert f"Of all {roles.count('train')} images that trained it no licence is known" in card
     metrics = json.loads((registered["metrics"].path / "metrics.json").read_text())["metrics"]
     cell = "{knn_trained:.3f} ({knn_trained_lo:.3f} .. {knn_trained_hi:.3f})".format(**metrics)
     assert f"| weighted kNN | {cell} |" in card
@@ -275,7 +275,26 @@ def test_parents_that_are_gone_leave_the_chain_readable(tmp_path):
     assert not Path(chain[0].path).exists()
 
 
-def test_the_card_shows_every_figure_of_every_set():
+def test_costs_are_those_of_the_way_to_the_weights(tmp_path):
+    """A crawl that was built again with the same content stands in the lineage of the evaluation alone."""
+    from stages.register.card import _costs
+    from stages.register.lineage import Ancestor
+
+    def made(type_name, key, kind, *parents):
+        return Ancestor(type_name, key, key, tmp_path, parents, {"kind": kind, "seconds": 10.0, "rows_out": 1000})
+
+    chain = [
+        made("crawl", "old", "fetches"),
+        made("crawl", "new", "fetches"),
+        made("shard", "s", "shards", ("crawl", "old")),
+        made("pretrain", "p", "checkpoint", ("shard", "s")),
+        made("evaluate", "e", "metrics", ("pretrain", "p"), ("crawl", "new")),
+    ]
+    table = _costs(chain)
+    assert table.count("| crawl | 10.0 |  | 1,000 |") == 1 and "| all | 40.0 |" in table
+
+
+def test_the_card_shows_the_named_figures_of_every_set():
     from stages.register.card_results import limits, results
     from stages.register.provenance import DataCounts
 
@@ -284,14 +303,18 @@ def test_the_card_shows_every_figure_of_every_set():
     metrics |= {"knn_untrained": 0.3, "knn_untrained_lo": 0.2, "knn_untrained_hi": 0.4, "rankme_trained": 12.345}
     gain = {"knn_gain_over_untrained": 0.2, "knn_gain_over_untrained_lo": -0.01, "knn_gain_over_untrained_hi": 0.4}
     metrics |= gain | {"5_shot_trained": 0.4, "5_shot_trained_lo": 0.3, "5_shot_trained_hi": 0.5}
+    metrics |= {"knn_10_trained": 0.45, "map_trained": 0.2, "corrupted_quick_trained": 0.3}
     birds = {f"birds/{name}": value for name, value in metrics.items()} | {"birds/unguarded": 1.0}
     evaluation = {"protocol": {"id": "curatrain-v2"}, "metrics": metrics | birds, "split": split}
     evaluation["sets"] = {"birds": {"split": split, "unguarded": "the guard has not seen it"}}
     text = results(evaluation)
     assert "| figure | trained | untrained | gain over untrained |" in text
     row = "| weighted kNN | 0.500 (0.400 .. 0.600) | 0.300 (0.200 .. 0.400) | 0.200 (-0.010 .. 0.400) |"
-    assert text.count(row) == 2 and text.count("| 5 shot | 0.400 (0.300 .. 0.500) |") == 2
+    assert text.count(row) == 2 and text.count("| 5 labels a class | 0.400 (0.300 .. 0.500) |") == 2
     assert text.count("| RankMe | 12.35 |") == 2 and "balanced" not in text and "birds/" not in text
+    assert text.index("weighted kNN") < text.index("5 labels a class") < text.index("retrieval, mAP")
+    assert text.count("| accuracy on corrupted images (quick) | 0.3 |") == 2 and "knn 10" not in text
+    assert text.count("Further figures in the report of the evaluation: 1.") == 2
     assert "**Unguarded**: the guard has not seen it" in text
     counts = DataCounts({}, 0, {}, {}, {}, {("",): 3, ("CC0",): 5}, {})
     told = limits({"image_size": 32, "seed": 1}, evaluation, counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -57,3 +58,28 @@ def test_table_over_the_metrics_of_checkpoints():
     ]
     assert rows[0]["checkpoints"] == 4
     assert rows[0]["kendall_lo"] <= rows[0]["kendall"]
+
+
+def test_intervals_are_those_of_scipy_on_the_same_resamples(monkeypatch):
+    from scipy.stats import kendalltau, spearmanr
+
+    from training.evaluation import checkpoint_ranking as module
+
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    generator = np.random.default_rng(5)
+    x = generator.integers(0, 9, 30).astype(float)
+    y = x + generator.normal(size=30).round(1)
+    drawn = np.random.default_rng(2).integers(0, 30, (60, 30))
+    for name, of in (("kendall", kendalltau), ("spearman", spearmanr)):
+        expected = np.quantile([of(x[rows], y[rows]).statistic for rows in drawn], [0.025, 0.975])
+        found = getattr(rank_correlation(x, y, seed=2, resamples=60), f"{name}_interval")
+        assert found == pytest.approx(tuple(expected))
+
+
+def test_hundreds_of_moments_cost_little():
+    generator = np.random.default_rng(0)
+    x = np.arange(400.0)
+    start = time.process_time()
+    found = rank_correlation(x, x + 120 * generator.normal(size=400))
+    assert time.process_time() - start < 3
+    assert 0.4 < found.kendall_interval[0] < found.kendall < found.kendall_interval[1] < 0.7

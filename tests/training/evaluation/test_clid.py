@@ -17,7 +17,7 @@ def test_learnability_is_the_online_accuracy_of_one_neighbour(monkeypatch):
     monkeypatch.setattr(module, "_CHUNK", 13)
     features = np.random.default_rng(0).normal(size=(80, 6))
     x = unit_rows(features)
-    _, labels = kmeans2(x, 5, iter=25, minit="++", seed=3)
+    _, labels = kmeans2(x, 5, iter=25, minit="++", seed=np.random.default_rng(3))
     order = np.random.default_rng(3).permutation(80)
     right = 0
     for place in range(1, 80):

@@ -38,15 +38,22 @@ def test_the_ends_of_the_mixture_are_the_probes_and_the_share_is_chosen_on_train
     bank, labels, queries, truth = gaussian_classes(n=300, q=150, spread=1.8)
     grid = (1e-3, 0.1)
     knn = knn_predictions(bank, labels, queries, [20])[20]
-    linear = linear_probe(bank, labels, queries, regularisations=grid).predictions
-    only_knn = knn_linear_interpolation(bank, labels, queries, regularisations=grid, shares=(1.0,))
-    only_linear = knn_linear_interpolation(bank, labels, queries, regularisations=grid, shares=(0.0,))
+    probe = linear_probe(bank, labels, queries, regularisations=grid)
+    linear = probe.predictions
+    only_knn = knn_linear_interpolation(bank, labels, queries, probe, shares=(1.0,))
+    only_linear = knn_linear_interpolation(bank, labels, queries, probe, shares=(0.0,))
     np.testing.assert_array_equal(only_knn.predictions, knn)
     np.testing.assert_array_equal(only_linear.predictions, linear)
-    mixed = knn_linear_interpolation(bank, labels, queries, regularisations=grid)
+    mixed = knn_linear_interpolation(bank, labels, queries, probe)
     best = max(mixed.selection.values())
     assert mixed.share == min(share for share, value in mixed.selection.items() if value == best)
-    assert mixed.selection == knn_linear_interpolation(bank, labels, queries[::-1], regularisations=grid).selection
+    held = knn_predictions(bank[~probe.held], labels[~probe.held], bank[probe.held], [20])[20]
+    assert mixed.selection[1.0] == pytest.approx((held == labels[probe.held]).mean())
+    assert mixed.selection[0.0] == pytest.approx(probe.selection[probe.regularisation])
+    other = linear_probe(bank, labels, queries[::-1], regularisations=grid)
+    assert mixed.selection == knn_linear_interpolation(bank, labels, queries[::-1], other).selection
+    one = linear_probe(bank, labels, queries, regularisations=grid[1:])
+    assert knn_linear_interpolation(bank, labels, queries, one).share == 0
     assert (mixed.predictions == truth).mean() >= min((knn == truth).mean(), (linear == truth).mean())
 
 

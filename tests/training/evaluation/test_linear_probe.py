@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from training.evaluation.linear_probe import fit_logistic, linear_probe, standardise
-from training.evaluation.protocol import V1
+from training.evaluation.linear_probe import linear_probe, standardise
+from training.evaluation.linear_probe_v1 import linear_probe_v1
+from training.evaluation.logistic import fit_logistic
+from training.evaluation.protocol import V1, V2
+from training.evaluation.subsets import held_out_rows
 
 
 def problem(n=300, q=200, d=12, classes=4, spread=2.0, seed=0):
@@ -28,7 +30,7 @@ def test_weights_are_those_of_scikit_learn(c):
     bank, labels, _, _ = problem()
     rows, _ = standardise(bank, bank)
     reference = LogisticRegression(C=c, tol=1e-10, max_iter=20_000).fit(rows, labels)
-    weights = fit_logistic(torch.as_tensor(rows), torch.as_tensor(labels), 4, c, tolerance=1e-9).numpy()
+    weights = fit_logistic(rows, labels, 4, c, tolerance=1e-8)
     np.testing.assert_allclose(weights[:-1].T, reference.coef_, atol=2e-4 * max(1, abs(reference.coef_).max()))
     # The intercept is free up to a constant over the classes.
     np.testing.assert_allclose(
@@ -45,7 +47,9 @@ def test_predictions_are_those_of_scikit_learn_tall_and_wide(shape):
     rows, query_rows = standardise(bank, queries)
     reference = LogisticRegression(C=0.1, tol=1e-10, max_iter=20_000).fit(rows, labels)
     assert (found.predictions == reference.predict(query_rows)).mean() >= 0.995
-    assert found.selection == {}
+    assert found.selection == {} and not found.held.any()
+    older = linear_probe_v1(bank, labels, queries, regularisations=[0.1])
+    np.testing.assert_allclose(found.probabilities, older.probabilities, atol=1e-3)
 
 
 def test_regularisation_is_chosen_on_training_rows_alone():
@@ -95,7 +99,44 @@ def test_strong_regularisation_on_uneven_classes_does_not_end_the_search():
     labels = np.concatenate([np.zeros(90, np.int64), generator.integers(1, 6, 90)])
     bank = np.eye(6)[labels] @ generator.normal(size=(6, 20)) + 0.3 * generator.normal(size=(180, 20))
     grid = tuple(10.0**e for e in range(-8, 1))
-    stuck = linear_probe(bank, labels, bank, regularisations=grid, past_majority=False)
+    stuck = linear_probe_v1(bank, labels, bank, regularisations=grid)
     found = linear_probe(bank, labels, bank, regularisations=grid)
     assert max(stuck.selection.values()) == 0.5 == (stuck.predictions == labels).mean()
     assert (found.predictions == labels).mean() > 0.95
+
+
+def test_a_plateau_of_accuracy_does_not_end_the_search():
+    """The larger of two clusters of classes is found at once, what tells its classes apart only by weak C."""
+    generator = np.random.default_rng(1)
+    labels = generator.integers(0, 4, 400)
+    bank = 0.3 * generator.normal(size=(400, 12))
+    bank[:, 0] += 4 * (labels >= 2)
+    bank[:, 1] += np.where(labels % 2 == 0, 0.6, -0.6)
+    found = linear_probe(bank, labels, bank, regularisations=V2.regularisations)
+    scores = list(found.selection.values())
+    assert scores[0] == scores[1] == scores[2] == scores[3] < max(scores) - 0.2
+    assert found.selection[found.regularisation] == max(scores)
+    assert len(scores) < len(V2.regularisations)
+
+
+def test_soft_targets_are_counts_and_products_may_be_single():
+    bank, labels, _, _ = problem(n=120, d=6)
+    rows, _ = standardise(bank, bank)
+    hard = fit_logistic(rows, labels, 4, 0.5, tolerance=1e-8)
+    np.testing.assert_allclose(fit_logistic(rows, np.eye(4)[labels], 4, 0.5, tolerance=1e-8), hard, atol=1e-5)
+    single = fit_logistic(rows.astype(np.float32), labels, 4, 0.5, tolerance=1e-4)
+    np.testing.assert_allclose(single, hard, atol=2e-2)
+
+
+def test_the_fitted_probe_answers_for_further_rows_and_for_the_rows_it_chose_on():
+    bank, labels, queries, _ = problem(n=160, d=20)
+    found = linear_probe(bank, labels, queries, regularisations=(1e-3, 1e-1, 10.0), seed=4)
+    np.testing.assert_array_equal(found.classes_of(queries), found.predictions)
+    np.testing.assert_array_equal(found.held, held_out_rows(labels, 0.2, 4))
+    share = (found.held_probabilities.argmax(axis=1) == labels[found.held]).mean()
+    assert share == pytest.approx(found.selection[found.regularisation])
+    rest = linear_probe(
+        bank[~found.held], labels[~found.held], bank[found.held], regularisations=[found.regularisation]
+    )
+    # The rows that C was chosen on take part in the scaling of the columns alone.
+    np.testing.assert_allclose(found.held_probabilities, rest.probabilities, atol=0.05)

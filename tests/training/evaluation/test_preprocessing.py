@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from training.evaluation.features import decode_squares, pixel_features
 from training.evaluation.preprocessing import parse_preprocessing, read_preprocessing
+from training.evaluation.squares import decode_squares, pixel_features
 
 VALUES = {
     "size": 24,

@@ -13,14 +13,16 @@ KEYS = [f"picture-{n}" for n in range(5)]
 
 @pytest.fixture(scope="module")
 def features():
-    return view_features(small_vit(), canvases(5), KEYS, PREPROCESSING, views=3, batch=6)
+    return view_features({"one": small_vit()}, canvases(5), KEYS, PREPROCESSING, views=3, batch=6)["one"]
 
 
 def test_views_of_a_picture_do_not_depend_on_the_batch(features):
     assert features.shape == (5, 3, 24)
-    alone = view_features(small_vit(), canvases(5)[3:4], KEYS[3:4], PREPROCESSING, views=3, batch=64)
-    np.testing.assert_allclose(alone[0], features[3], atol=1e-5)
-    other = view_features(small_vit(), canvases(5)[3:4], KEYS[3:4], PREPROCESSING, views=3, batch=64, seed=1)
+    both = {"one": small_vit(), "two": small_vit()}
+    alone = view_features(both, canvases(5)[3:4], KEYS[3:4], PREPROCESSING, views=3, batch=64)
+    np.testing.assert_allclose(alone["one"][0], features[3], atol=1e-5)
+    np.testing.assert_array_equal(alone["two"], alone["one"])
+    other = view_features(both, canvases(5)[3:4], KEYS[3:4], PREPROCESSING, views=3, batch=64, seed=1)["one"]
     assert np.abs(other[0] - features[3]).max() > 1e-3
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
-from scipy.signal import fftconvolve
 
 Picture = NDArray[np.float64]
 
@@ -85,6 +84,8 @@ def smeared(x: Picture, radius: float, sigma: float, degrees: float) -> Picture:
 
 def _convolved(x: Picture, kernel: NDArray[np.float64]) -> Picture:
     """Convolution with the kernel made to sum to 1, and the picture mirrored at its borders."""
+    from scipy.signal import fftconvolve  # a slow import, which those who look up names alone are spared
+
     reach = kernel.shape[0] // 2
     extra = [(0, 0)] * (x.ndim - 2)
     padded = np.pad(x, [(reach, reach), (reach, reach), *extra], mode="symmetric")

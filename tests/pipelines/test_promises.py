@@ -33,7 +33,7 @@ def start(executor: str, store: Path, spec: dict[str, Any]) -> subprocess.Popen:
 
 
 def finish(process: subprocess.Popen) -> dict[str, Any]:
-    out, err = process.communicate(timeout=280)
+    out, err = process.communicate(timeout=560)
     assert process.returncode == 0, err
     return json.loads(out)
 
@@ -113,6 +113,7 @@ def test_a_pool_grown_by_a_tenth_costs_a_tenth(tmp_path: Path) -> None:
     assert digests(first)["ingest"] != digests(grown)["ingest"]
 
 
+@pytest.mark.timeout(600)
 def test_on_ray_with_more_workers_tables_are_equal_and_weights_to_float_tolerance(
     tmp_path: Path, folder: Path, whole: dict[str, Any]
 ) -> None:
@@ -154,7 +155,7 @@ def _submit_and_kill(
             with contextlib.suppress(ProcessLookupError):
                 os.kill(dice.choice(victims[whom]), signal.SIGKILL)
                 killed.append(whom)
-    out, _ = process.communicate(timeout=280)
+    out, _ = process.communicate(timeout=560)
     return killed, json.loads(out) if process.returncode == 0 else None
 
 
@@ -206,6 +207,7 @@ def test_twenty_kills_of_driver_and_workers_on_ray(tmp_path: Path, folder: Path,
     assert {"driver", "ray::small-"} <= set(kills)
 
 
+@pytest.mark.timeout(600)
 def test_a_killed_training_worker_is_replaced(tmp_path: Path, folder: Path, whole: dict[str, Any]) -> None:
     store, spec = tmp_path / "store", small.document(folder)
     process = start("ray", store, spec)

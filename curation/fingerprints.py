@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from curation.hashing import gray32, phash_arrays
+from curation.hashing import low_frequencies, phash_codes
 from curation.luma import Luma, luma_of, read_luma
 from curation.pdq import SHORTEST_SIDE, SIDE, dihedral_hashes, qualities, sampled
 
@@ -62,16 +62,16 @@ def hash_encoded(images: Sequence[tuple[bytes, int]]) -> Hashes:
 
 def hash_lumas(lumas: Sequence[Luma]) -> Hashes:
     """Hashes of a batch of grey pictures of any sizes."""
-    grey = np.zeros((len(lumas), 32, 32), np.uint8)
+    frequencies = np.zeros((len(lumas), 8, 8))
     samples = np.zeros((len(lumas), SIDE, SIDE), np.float32)
     for row, luma in enumerate(lumas):
-        grey[row] = gray32(luma.image)
+        frequencies[row] = low_frequencies(luma)
         if min(luma.size) >= SHORTEST_SIDE:
             samples[row] = sampled(np.asarray(luma.image), luma.size, luma.block)
     short = np.array([min(luma.size) < SHORTEST_SIDE for luma in lumas], bool)
     pdq, quality = dihedral_hashes(samples), qualities(samples)
     pdq[short], quality[short] = 0, -1
-    return Hashes(phash_arrays(grey), pdq, quality)
+    return Hashes(phash_codes(frequencies), pdq, quality)
 
 
 def pixel_digest(picture: Image.Image) -> bytes:

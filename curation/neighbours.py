@@ -11,7 +11,7 @@ from curation.row_blocks import Rows, UnitRows, unit_rows
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
 
-_QUERY_BLOCK = 4096
+_QUERY_BLOCK = 1024
 
 __all__ = ["hamming_pairs", "knn_graph", "search", "similarity_pairs", "undirected", "unit_rows"]
 
@@ -27,18 +27,17 @@ def hamming_pairs(
     codes = np.ascontiguousarray(hashes, dtype=np.uint8)
     if codes.ndim != 2:
         raise ValueError(f"expected hashes of shape (N, bytes), got {codes.shape}")
-    index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
-    index.add(codes)
     left, right, distances = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int32)]
     for start in range(0, len(codes), _QUERY_BLOCK):
-        block = codes[start : start + _QUERY_BLOCK]
-        limits, found, ids = index.range_search(block, radius + 1)
-        query = np.repeat(
-            np.arange(start, start + len(block)), limits[1:].astype(np.int64) - limits[:-1].astype(np.int64)
-        )
+        rest = codes[start:]
+        index = faiss.IndexBinaryFlat(codes.shape[1] * 8)
+        index.add(rest)
+        limits, found, ids = index.range_search(rest[:_QUERY_BLOCK], radius + 1)
+        ends = limits.astype(np.int64)
+        query = np.repeat(np.arange(len(ends) - 1), ends[1:] - ends[:-1])
         forward = query < ids
-        left.append(query[forward])
-        right.append(ids[forward].astype(np.int64))
+        left.append(query[forward] + start)
+        right.append(ids[forward] + start)
         distances.append(found[forward].astype(np.int32))
     i, j, distance = np.concatenate(left), np.concatenate(right), np.concatenate(distances)
     order = np.lexsort((j, i))

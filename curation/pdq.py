@@ -48,7 +48,7 @@ def shrunk(values: NDArray[np.generic], length: int, block: int = 1) -> NDArray[
     """
     places, weights = _taps(length, block)
     # Of the few pixels that each sample sees, so that no matrix is large enough for BLAS to wake its threads.
-    found: NDArray[np.float32] = weights[:, None, :] @ np.asarray(values, np.float32)[places]
+    found: NDArray[np.float32] = weights[:, None, :] @ values[places].astype(np.float32, copy=False)
     return found[:, 0]
 
 

@@ -80,8 +80,12 @@ class DINOHead(nn.Module):
                 nn.init.zeros_(layer.bias)
         self.prototypes = Prototypes(config.bottleneck, config.prototypes)
 
+    def embedded(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., bottleneck): what is compared with the prototypes."""
+        return self.stack(x)  # type: ignore[no-any-return]
+
     def forward(self, x: Tensor) -> Tensor:
-        return self.prototypes(self.stack(x))
+        return self.prototypes(self.embedded(x))
 
 
 class MAEDecoder(nn.Module):

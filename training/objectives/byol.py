@@ -9,8 +9,9 @@ from torch import Tensor
 from training.backbones.interface import Backbone
 from training.heads import MLPHead
 from training.losses.cosine import normalised_mse
-from training.objectives.base import BatchNeed, Losses, Objective, ObjectiveConfig, StepState, objective
+from training.objectives.base import BatchNeed, Losses, Objective, StepState, objective
 from training.recipes import SEVERAL_VIEWS, SMALL_PAIRS, multi_crop, small_recipe
+from training.spreading import SpreadingConfig
 from training.teacher import Teacher
 from training.view_pairs import over_targets
 from training.views import Views
@@ -23,7 +24,7 @@ class BYOL(Objective):
     The network predicts, from one view, what a slow moving average of itself makes of the other view.
     """
 
-    class Config(ObjectiveConfig):
+    class Config(SpreadingConfig):
         momentum: float = Field(
             0.996, ge=0, le=1, description="Momentum of the moving average at first; it rises along a cosine to 1."
         )
@@ -36,7 +37,9 @@ class BYOL(Objective):
     takes = SEVERAL_VIEWS
     family = "self-distillation"
     batch = BatchNeed(256, 4096)
-    small = small_recipe({"momentum": 0.9, "projection": {"hidden": 512}}, SMALL_PAIRS)
+    small = small_recipe(
+        {"momentum": 0.9, "koleo_weight": 0.1, "koleo_on": "head", "projection": {"hidden": 512}}, SMALL_PAIRS
+    )
 
     def build(self, backbone: Backbone) -> None:
         self.projector = MLPHead(backbone.dim, self.config.projection)
@@ -47,10 +50,13 @@ class BYOL(Objective):
         # each view through the network by itself, as in the paper's appendix J
         views = [view for crops in batch.groups for view in crops.split(len(batch.rows))]
         features = [self.backbone(view).pooled for view in views]
-        predicted = torch.stack([self.predictor(self.projector(feature)) for feature in features])
+        projected = [self.projector(feature) for feature in features]
+        predicted = torch.stack([self.predictor(each) for each in projected])
         targets = torch.stack([self._target(view) for view in views[: batch.full_size]])
         loss = 2 * over_targets(normalised_mse, predicted, targets)
-        return Losses(loss, torch.cat(features))
+        terms: dict[str, Tensor] = {}
+        full = slice(batch.full_size)
+        return Losses(self.config.spread(loss, terms, features[full], projected[full]), torch.cat(features), terms)
 
     @torch.no_grad()
     def _target(self, view: Tensor) -> Tensor:

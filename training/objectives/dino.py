@@ -46,7 +46,8 @@ class DINO(Objective):
     small = small_recipe(
         {
             "momentum": 0.9,
-            "koleo_weight": 0.5,
+            "koleo_weight": 0.3,
+            "koleo_on": "head",
             "targets": {"balance": "sinkhorn", "temperature": 0.04},
             "head": {"hidden": 512, "bottleneck": 64, "prototypes": 1024},
         },
@@ -65,10 +66,13 @@ class DINO(Objective):
         B = len(batch.rows)
         features = self.pooled(batch)  # (V B, D)
         targets = self.targets(self._teacher_logits(batch.crops), state).unflatten(0, (-1, B))
-        logits = self.head(features).unflatten(0, (-1, B))
+        embedded = self.head.embedded(features).unflatten(0, (-1, B))
+        logits = self.head.prototypes(embedded)
         loss = cross_view_entropy(targets, logits, self.config.student_temperature)
         terms = assignment_figures(targets)
-        return Losses(self.config.spread(loss, terms, features.split(B)[: batch.full_size]), features, terms)
+        full = slice(batch.full_size)
+        loss = self.config.spread(loss, terms, features.split(B)[full], embedded[full].unbind())
+        return Losses(loss, features, terms)
 
     @torch.no_grad()
     def _teacher_logits(self, crops: Tensor) -> Tensor:

@@ -75,7 +75,8 @@ class IBOT(Objective):
         tokens = self.backbone.tokens_of(batch.groups, mask=masks, mask_token=self.mask_token)
         features = torch.cat([each.pooled for each in tokens])
         patches = tokens[0].patches.flatten(0, 1)[hidden.places]
-        logits, patch_logits = self.head(torch.cat([features, patches])).split([len(features), len(patches)])
+        embedded = self.head.embedded(torch.cat([features, patches]))
+        logits, patch_logits = self.head.prototypes(embedded).split([len(features), len(patches)])
         temperature = self.config.student_temperature
         between = cross_view_entropy(targets.unflatten(0, (-1, B)), logits.unflatten(0, (-1, B)), temperature)
         within = masked_patch_entropy(
@@ -83,7 +84,9 @@ class IBOT(Objective):
         )
         terms = {"views": between.detach(), "patches": within.detach(), **assignment_figures(targets)}
         loss = between + self.config.patch_weight * within
-        return Losses(self.config.spread(loss, terms, tokens[0].pooled.split(B)), features, terms)
+        full = slice(batch.full_size)
+        loss = self.config.spread(loss, terms, features.split(B)[full], embedded[: len(features)].split(B)[full])
+        return Losses(loss, features, terms)
 
     @torch.no_grad()
     def _targets(self, crops: Tensor, state: StepState) -> tuple[Tensor, Tensor]:

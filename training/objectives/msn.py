@@ -72,14 +72,16 @@ class MSN(Objective):
     def forward(self, batch: Views, state: StepState) -> Losses:
         B, temperature = len(batch.rows), self.config.temperature
         features = self._anchor_features(batch, state)  # (A B, D)
-        logits = self.prototypes(self.projector(features)).unflatten(0, (-1, B))  # (A, B, K)
+        projected = self.projector(features).unflatten(0, (-1, B))
+        logits = self.prototypes(projected)  # (A, B, K)
         targets = self._targets(batch.crops[:B])
         assigned = soft_cross_entropy(targets.unsqueeze(0), logits, temperature).mean()
         unbalance = mean_entropy((logits.flatten(0, 1) / temperature).softmax(dim=1))
         terms = {**assignment_figures(targets), "mean_entropy": unbalance.detach()}
         loss = assigned + self.config.mean_entropy * unbalance
-        anchors = features.split(B)[: batch.full_size - 1]
-        return Losses(self.config.spread(loss, terms, anchors), features, terms)
+        anchors = slice(batch.full_size - 1)
+        loss = self.config.spread(loss, terms, features.split(B)[anchors], projected[anchors].unbind())
+        return Losses(loss, features, terms)
 
     def _anchor_features(self, batch: Views, state: StepState) -> Tensor:
         """Features of all crops but each image's first; what is masked of full-size ones is not computed."""

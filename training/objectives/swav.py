@@ -48,7 +48,14 @@ class SwAV(Objective):
     batch = BatchNeed(256, 4096)
     prefers_balanced = True
     small = small_recipe(
-        {"prototypes": 128, "frozen_epochs": 0, "koleo_weight": 0.5, "projection": {"hidden": 512}}, SMALL_PAIRS
+        {
+            "prototypes": 128,
+            "frozen_epochs": 0,
+            "koleo_weight": 0.1,
+            "koleo_on": "head",
+            "projection": {"hidden": 512},
+        },
+        SMALL_PAIRS,
     )
 
     def build(self, backbone: Backbone) -> None:
@@ -70,7 +77,7 @@ class SwAV(Objective):
         loss = cross_view_entropy(codes, logits, self.config.temperature)
         terms = assignment_figures(codes)
         full = features.split(len(batch.rows))[: batch.full_size]
-        return Losses(self.config.spread(loss, terms, full), features, terms)
+        return Losses(self.config.spread(loss, terms, full, projected[: batch.full_size].unbind()), features, terms)
 
     @torch.no_grad()
     def _codes(self, projected: Tensor, logits: Tensor, view: int, state: StepState) -> Tensor:

@@ -113,17 +113,27 @@ def test_swavs_codes_use_prototypes_alike() -> None:
     torch.testing.assert_close(codes.sum(dim=1), torch.ones(48, dtype=torch.float64), rtol=1e-3, atol=0)
 
 
-@pytest.mark.parametrize("name", ["dino", "ibot", "swav", "msn"])
-def test_koleo_adds_to_the_loss(name: str) -> None:
+@pytest.mark.parametrize("name", ["byol", "dino", "ibot", "swav", "msn"])
+@pytest.mark.parametrize("of", ["features", "head"])
+def test_koleo_adds_to_the_loss(name: str, of: str) -> None:
     views, totals = double_views(name, np.arange(8)), []
     spec, parameters = SETTINGS[name]
     for weight in (0.0, 0.5):
         backbone = build_backbone({"backbone": spec, "seed": 0})
         torch.manual_seed(0)
-        objective = create({"name": name, **parameters, "koleo_weight": weight}, backbone, 8).double().train()
+        objective = (
+            create({"name": name, **parameters, "koleo_weight": weight, "koleo_on": of}, backbone, 8).double().train()
+        )
         totals.append(objective(views, STATE))
-    anchors = totals[0].features.split(8)[: 2 - ONLY_TARGETS.get(name, 0)]
-    spread = koleo_of_views(anchors)
+    features, full = totals[1].features, 2 - ONLY_TARGETS.get(name, 0)
+    if of == "features":
+        embedded = list(features.split(8))
+    elif name == "byol":
+        embedded = [objective.projector(view) for view in features.split(8)]
+    else:
+        embed = objective.projector if name in ("swav", "msn") else objective.head.embedded
+        embedded = list(embed(features).split(8))
+    spread = koleo_of_views(embedded[:full])
     torch.testing.assert_close(totals[1].total, totals[0].total + 0.5 * spread)
     torch.testing.assert_close(totals[1].terms["koleo"], spread.detach())
 

@@ -6,7 +6,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance
@@ -17,6 +17,8 @@ from curation.page_shell import filled_page, page_part, text_html
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+T = TypeVar("T")
 
 MAX_HTML_BYTES = 1_900_000
 MAX_TILES = 3000
@@ -40,12 +42,16 @@ class Tile:
 
 @dataclass(frozen=True)
 class Section:
-    """A titled, collapsible group of tiles; `detail` is a line about it, `figure` inline SVG above the tiles."""
+    """A titled, collapsible group of tiles; `detail` is a line about it, `figure` inline SVG above the tiles.
+
+    together: tiles in a row that are one set, such as 2 for pairs: they stand side by side, or are left out.
+    """
 
     title: str
     tiles: Sequence[Tile]
     detail: str = ""
     figure: str = ""
+    together: int = 1
 
 
 def thumbnail(tile: Tile, size: int) -> Image.Image:
@@ -70,12 +76,25 @@ def _evenly(count: int, keep: int) -> list[int]:
 
 
 def _thin(sections: Sequence[Section], share: float) -> list[Section]:
-    """Keep an even share of each section's tiles, at least one a section."""
+    """Keep an even share of each section's sets of tiles, at least one a section."""
     thinned = []
     for section in sections:
-        keep = max(1, int(len(section.tiles) * share)) if section.tiles else 0
-        thinned.append(replace(section, tiles=[section.tiles[i] for i in _evenly(len(section.tiles), keep)]))
+        sets = _sets(section.tiles, section.together)
+        keep = max(1, int(len(sets) * share)) if sets else 0
+        thinned.append(replace(section, tiles=[tile for i in _evenly(len(sets), keep) for tile in sets[i]]))
     return thinned
+
+
+def _sets(items: Sequence[T], together: int) -> list[Sequence[T]]:
+    return [items[start : start + together] for start in range(0, len(items), together)]
+
+
+def _section_sets(section: Section, size: int) -> list[str]:
+    """A text for each set of tiles."""
+    tiles = [_tile_html(tile, size) for tile in section.tiles]
+    if section.together == 1:
+        return tiles
+    return [f'<div class="set">{"".join(found)}</div>' for found in _sets(tiles, section.together)]
 
 
 def _tile_html(tile: Tile, size: int) -> str:
@@ -85,7 +104,7 @@ def _tile_html(tile: Tile, size: int) -> str:
     caption = text_html(tile.caption)
     dropped = ' class="dropped"' if tile.dropped else ""
     return (
-        f'<figure{dropped} title="{caption}"><img loading="lazy" alt="{caption}" '
+        f'<figure{dropped} title="{caption}"><img alt="{caption}" '
         f'src="data:image/webp;base64,{data}"><figcaption>{caption}</figcaption></figure>'
     )
 
@@ -99,7 +118,7 @@ def _section_html(section: Section, figures: Sequence[str], opened: bool) -> str
 
 
 def _fit(rendered: list[tuple[Section, list[str]]], budget: int) -> list[tuple[Section, list[str]]]:
-    """Drop tiles evenly, then whole sections evenly, until the text is within `budget` bytes."""
+    """Drop sets of tiles evenly, then whole sections evenly, until the text is within `budget` bytes."""
 
     def weight(parts: Sequence[tuple[Section, list[str]]]) -> int:
         words = sum(300 + 2 * len(s.title) + 2 * len(s.detail) + len(s.figure) for s, _ in parts)
@@ -126,9 +145,9 @@ def gallery_html(title: str, sections: Sequence[Section], note: str = "", size: 
     """
     total = sum(len(section.tiles) for section in sections)
     chosen = _thin(sections, MAX_TILES / total) if total > MAX_TILES else list(sections)
-    rendered = [(section, [_tile_html(tile, size) for tile in section.tiles]) for section in chosen]
+    rendered = [(section, _section_sets(section, size)) for section in chosen]
     kept = _fit(rendered, MAX_HTML_BYTES - 2 * len(note))
-    shown = sum(len(figures) for _, figures in kept)
+    shown = sum(figure.count("<figure") for _, figures in kept for figure in figures)
     notes = [note] if note else []
     if shown < total:
         notes.append(f"Showing {shown} of {total} pictures, chosen evenly, to keep this page small.")

@@ -88,10 +88,19 @@ def table_html(head: Sequence[str], rows: Iterable[Sequence[object]], numeric_fr
     return f'<div class="wide"><table>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
 
 
-def figures_html(figures: Iterable[Figure], thumbnails: Thumbnails) -> str:
-    """A row of pictures with captions; those that are not on the page are left out."""
-    shown = [(figure, thumbnails.place(figure.key)) for figure in figures]
-    return f'<div class="tiles">{"".join(_figure(figure, place) for figure, place in shown if place >= 0)}</div>'
+def figures_html(figures: Sequence[Figure], thumbnails: Thumbnails, together: int = 1) -> str:
+    """A row of pictures with captions; those that are not on the page are left out.
+
+    together: pictures that are one set, such as 2 for pairs: they stand side by side, or are left out.
+    """
+    sets = [figures[start : start + together] for start in range(0, len(figures), together)]
+    shown = [
+        "".join(_figure(figure, thumbnails.place(figure.key)) for figure in found)
+        for found in sets
+        if all(thumbnails.has(figure.key) for figure in found)
+    ]
+    around = ("", "") if together == 1 else ('<div class="set">', "</div>")
+    return f'<div class="tiles">{"".join(around[0] + text + around[1] for text in shown)}</div>'
 
 
 def _figure(figure: Figure, place: int) -> str:

@@ -28,13 +28,15 @@ def comparison_spec(
     axes: Sequence[Axis] = (),
     overrides: Iterable[str] = (),
     step_seconds: StepSeconds | None = None,
+    memorisation: bool = False,
 ) -> Spec:
     """A spec that trains and evaluates every variant with every seed, and ends in a stage that compares them.
 
     selections: names with the parameters of curate that each changes; none for the spec's own. axes: further ones,
     such as budgets, objectives or views; an axis with one value is a setting for all. overrides:
     `STAGE.PARAM=VALUE`, of a stage of the spec (then of all its copies) or of a copy. step_seconds: asked where an
-    axis is `time`: a variant gets as many steps as fit. What does not depend on a variant is one stage, run once;
+    axis is `time`: a variant gets as many steps as fit. memorisation: whether the comparison
+    scores single images. What does not depend on a variant is one stage, run once;
     registering is left out. Raises SpecError or UsageError with what is wrong.
     """
     overrides = list(overrides)
@@ -60,7 +62,7 @@ def comparison_spec(
         )
     grid = expand_grid(stages, [*axes, seed_axis])
     remarks = [] if time is None or step_seconds is None else _fit_steps(grid, time, step_seconds)
-    _add_comparisons(grid, base, axes, remarks)
+    _add_comparisons(grid, base, axes, remarks, memorisation)
     expanded = {**base.document(), "name": f"{base.name}-compare"[:64], "stages": grid.stages}
     return load_spec(expanded, of_copies)
 
@@ -120,7 +122,7 @@ def _comparable(base: Spec, written: Mapping[str, Any]) -> dict[str, dict[str, A
     return stages
 
 
-def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis], remarks: Sequence[str]) -> None:
+def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis], remarks: Sequence[str], memorisation: bool) -> None:
     """A compare stage for each evaluate stage of the original."""
     measures = [f"{name}/{probe}_trained" for name in base.document().get("evaluation_sets", {}) for probe in _PROBES]
     evaluations = [name for name in grid.copies if base.stages[name].type == "evaluate"]
@@ -135,4 +137,5 @@ def _add_comparisons(grid: Grid, base: Spec, axes: Sequence[Axis], remarks: Sequ
             "measures": [*measures, *(f"{probe}_trained" for probe in (*_PROBES, "rankme"))],
             "baseline": {main.name: against},
             "remarks": list(remarks),
+            "memorisation": {} if memorisation else None,
         }

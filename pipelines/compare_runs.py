@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,13 +29,20 @@ class _Evaluated:
     params: Mapping[str, Any]
 
 
-def runs_spec(names: Sequence[str], store: Store) -> Spec:
+def runs_spec(
+    names: Sequence[str], store: Store, *, memorisation: bool = False, overrides: Iterable[str] = ()
+) -> Spec:
     """A spec of one stage that compares the evaluations of runs.
 
     names: `RUN`, or `RUN/STAGE` where a run has several. Those that differ in nothing but the training's seed are
     repetitions of one variant; a variant is called after parameters that tell it from the others. The first is the
-    baseline. Raises UsageError.
+    baseline. memorisation: whether single images are scored. overrides: `compare.PARAM=VALUE`. Raises UsageError, and
+    SpecError where an override does not fit.
     """
+    overrides = list(overrides)
+    for text in overrides:
+        if not text.strip().startswith("compare."):
+            raise UsageError(f"--set {text}: runs are compared as they are: only compare.PARAM can be set")
     found = [_evaluated(name, store) for name in names]
     if len({one.key for one in found}) < len(found):
         raise UsageError("an evaluation stands twice among them: give each run once, and at least two")
@@ -51,14 +58,16 @@ def runs_spec(names: Sequence[str], store: Store) -> Spec:
     }
     if len({tuple(cell.values()) for cell in cells.values()}) < len(cells):
         raise UsageError("two of them have the same parameters and the same seed, and differ in the code alone")
-    body = {
+    body: dict[str, Any] = {
         "uses": "compare",
         "cells": cells,
         "runs": {f"e{n}": one.reference for n, one in enumerate(found)},
         "baseline": {"run": variants[0]},
         "remarks": _besides([key for key in differing if key not in telling]),
     }
-    return load_spec({"name": "runs-compare", "stages": {"compare": body}})
+    if memorisation:
+        body["memorisation"] = {}
+    return load_spec({"name": "runs-compare", "stages": {"compare": body}}, overrides)
 
 
 def _telling(found: Sequence[_Evaluated], differing: Sequence[str]) -> list[str]:

@@ -67,7 +67,8 @@ def _print_probes(metrics: dict[str, float], console: Console) -> None:
 
 def _print_comparison(artifact: Artifact, console: Console) -> None:
     """The variants with their means, intervals and differences, and how to read them."""
-    from stages.compare.report import difference_text, interval_text, label, statements
+    from stages.compare.report import label, statements
+    from stages.compare.words import difference_text, interval_text
 
     record = json.loads((artifact.path / "comparison.json").read_text())
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from curation.page_shell import text_html
 
 STYLE = """
-.wide table { font-size: 12px; } .wide th, .wide td { padding-right: 7px; }
+.wide table { font-size: 11.5px; } .wide th, .wide td { padding-right: 7px; }
+.wide :is(th, td):last-child { padding-right: 0; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(260px, 1fr)); gap: 12px 14px; margin: 6px 0; }
 .chart h3 { margin: 0; font-size: 13px; } .chart p { font-size: 11.5px; line-height: 1.3; margin: 0 0 3px; }
 .chart svg { height: auto; overflow: visible; }
@@ -19,7 +20,7 @@ STYLE = """
 .heat td { min-width: 30px; text-align: center; padding: 2px 4px; border: 1px solid var(--page); font-size: 11px;
   font-variant-numeric: tabular-nums; }
 .heat th { font-weight: 400; font-size: 11px; padding: 2px 8px 2px 0; white-space: nowrap; border: 0; }
-.heat th.turn { padding: 0; height: 84px; vertical-align: bottom; }
+.heat th.turn { padding: 0; vertical-align: bottom; }
 .heat th.turn span { display: block; writing-mode: vertical-rl; transform: rotate(180deg); margin: 0 auto; width: 14px;
   max-height: 120px; overflow: hidden; text-overflow: ellipsis; }
 .dots { display: grid; grid-template-columns: minmax(90px, auto) 1fr; gap: 1px 10px; align-items: center;
@@ -202,8 +203,8 @@ def dots_chart(rows: Sequence[tuple[str, Sequence[Mark]]], low: float, high: flo
             shapes += f"<title>{text_html(text)}</title></circle>"
         lines.append(f'<span>{text_html(name)}</span><svg role="img" aria-label="{text_html(name)}">{shapes}</svg>')
     ticks = "".join(
-        f'<text x="{place}%" y="10" text-anchor="{anchor}">{labels.format(low + (high - low) * place / 100)}</text>'
-        for place, anchor in ((0, "start"), (50, "middle"), (100, "end"))
+        f'<text x="{place}%" y="10" text-anchor="{anchor}">{labels.format(value)}</text>'
+        for place, anchor, value in ((0, "start", low), (50, "middle", (low + high) / 2), (100, "end", high))
     )
     return f'<div class="dots">{"".join(lines)}<span></span><svg class="scale">{ticks}</svg></div>'
 

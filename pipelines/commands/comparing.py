@@ -55,6 +55,15 @@ def compare(
         list[str],
         typer.Option("--axis", metavar="TYPE.PARAM=VALUE,VALUE", help="Another axis: pretrain.batch=64,256."),
     ] = [],  # noqa: B006
+    memorisation: Annotated[
+        bool,
+        typer.Option(
+            "--memorisation",
+            help="Also score how much single images are memorised (SSLMem), between trainings on different images: 8 "
+            "views of up to 1,024 images by two models, a minute or so of a CPU where images are small. "
+            "How many: --set compare.memorisation.images=64, .views=4.",
+        ),
+    ] = False,
     set_: SetOption = [],  # noqa: B006
     store: StoreOption = None,
     local: LocalOption = False,
@@ -65,7 +74,11 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Train in several variants, alike in images, steps or time, and in the test, and say which is worth it. Or, of
-    runs that are there, say which was."""
+    runs that are there, say which was.
+
+    The page also shows blind pairs: held-out images that one model takes for alike and another sees as different.
+    --set compare.blind_pairs.above=0.9 and .below, .limit, .centred change what counts, and compare.pairwise how many
+    models are held against each other."""
     from pipelines.api import Options, Pipeline, open_store
     from pipelines.commands.running import run_to_end
     from pipelines.compare import comparison_spec
@@ -77,14 +90,22 @@ def compare(
 
     opened = open_store(store)
     if len(what) > 1:
-        if any((selections, objectives, views, budget, grid, axis, set_)):
+        if any((selections, objectives, views, budget, grid, axis)):
             raise UsageError("runs are compared as they are: options that change a training go with a SPEC")
-        made = runs_spec(what, opened)
+        made = runs_spec(what, opened, memorisation=memorisation, overrides=set_)
     else:
         chosen, axes = chosen_axes(grid, selections, objectives, views, budget)
         costs = StepCosts(opened, lambda line: err.print(line, highlight=False))
         axes = [*axes, *map(parse_axis, axis)]
-        made = comparison_spec(what[0], chosen, seeds=seeds, axes=axes, overrides=set_, step_seconds=costs)
+        made = comparison_spec(
+            what[0],
+            chosen,
+            seeds=seeds,
+            axes=axes,
+            overrides=set_,
+            step_seconds=costs,
+            memorisation=memorisation,
+        )
     pipeline = Pipeline(made.document())
     options = Options(local, address, cpus, track)
     if plan_only:

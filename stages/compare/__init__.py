@@ -13,6 +13,43 @@ from stages.artifact import Artifact, artifact_at
 from stages.base import EXECUTION, Input, Stage, StageContext, StageError, StageParams, StageResult
 
 
+class BlindPairParams(StageParams):
+    """Pairs of images that one model takes for alike and another sees as different."""
+
+    above: float = Field(0.95, ge=-1, lt=1, description="Cosine over which a model takes two images for alike.")
+    below: float = Field(0.6, gt=-1, le=1, description="Cosine under which a model sees two images as different.")
+    centred: bool = Field(
+        True,
+        description="Take the mean of the images compared from the features first. Without it, the cosines of most "
+        "pairs may be over 0.9 by a model whose features share a direction, and no pair is different to it.",
+    )
+    limit: int = Field(200, ge=1, le=100_000, description="Pairs to list of each two models, the widest gap first.")
+    images: int = Field(
+        4000, ge=2, le=50_000, description="Most held-out images, the first by id: all pairs of them are looked at."
+    )
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.below > self.above:
+            raise ValueError(f"below ({self.below}) has to be at most above ({self.above})")
+        return self
+
+
+class MemorisationParams(StageParams):
+    """How much closer the views of single images lie for a model that was trained on them."""
+
+    images: int = Field(
+        256,
+        ge=2,
+        le=100_000,
+        description="Images of each kind, chosen by hash: that one model alone was trained on, the other alone, both, "
+        "neither.",
+    )
+    views: int = Field(
+        8, ge=2, le=256, description="Views of an image, by the recipe of the trainings; whole rounds of its crops."
+    )
+
+
 class CompareParams(StageParams):
     """What the connected evaluations differ in, and what is compared with what."""
 
@@ -34,6 +71,24 @@ class CompareParams(StageParams):
     )
     remarks: tuple[str, ...] = Field(
         (), description="What a reader should know of how the variants were made; told beside the table."
+    )
+    pairwise: int = Field(
+        4,
+        ge=2,
+        le=12,
+        description="Most evaluations that are held against each other image by image, for blind pairs and "
+        "memorisation: the first repetition of each variant, the baseline first, then the second ones.",
+    )
+    blind_pairs: BlindPairParams = Field(
+        BlindPairParams(),
+        description="Pairs that one model takes for alike (cosine above) and another sees as different (below), of "
+        "centred features; limit to list, images to look at.",
+    )
+    memorisation: MemorisationParams | None = Field(
+        None,
+        description="Score how much single images are memorised, where training sets differ: {} for the defaults, or "
+        "images of each of four kinds, and views. It costs that many forward passes of two models, for the baseline "
+        "against each other.",
     )
     runs: dict[str, str] = Field(
         {},

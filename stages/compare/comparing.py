@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from stages.artifact import Artifact
 from stages.base import StageContext, StageError, StageResult
+from stages.compare.pairwise import hold_pairwise
+from stages.compare.pairwise_report import pairwise_metrics
 from stages.compare.ranking import main_effects, ranking
 from stages.compare.report import write_report
 from stages.compare.similarity import similarity
@@ -34,7 +36,7 @@ class Cell:
     """
 
     name: str
-    path: Path
+    artifact: Artifact
     values: dict[str, str]
     images: int | None
     steps: int | None
@@ -45,7 +47,8 @@ class Cell:
 
 
 def compare(ctx: StageContext[CompareParams], earlier: Mapping[str, Artifact]) -> StageResult:
-    """Run the compare stage: `comparison.json`, `costs.json`, the table for MLflow in `tables/`, and the report.
+    """Run the compare stage: `comparison.json`, `costs.json`, the tables `blind_pairs` and `memorisation`, those for
+    MLflow in `tables/`, and the report.
 
     earlier: evaluations besides the connected ones, by the same names. Costs stand apart, so that the comparison's
     digest does not depend on how fast a machine was.
@@ -54,21 +57,23 @@ def compare(ctx: StageContext[CompareParams], earlier: Mapping[str, Artifact]) -
     cells = _with_clid([_read_cell(name, values, found) for name, values in sorted(ctx.params.cells.items())])
     _check_comparable(cells)
     record = _record(ctx.params, cells)
+    pairwise, gallery, costs = hold_pairwise(ctx, _evaluations(record, cells))
+    record |= pairwise
     for text in record["remarks"]:
         ctx.note(text)
     with ctx.writing("comparison.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     seconds = {cell.name: cell.seconds for cell in cells}
     with ctx.writing("costs.json") as temporary:
-        temporary.write_text(json.dumps({"training_seconds": seconds}, indent=1, sort_keys=True) + "\n")
+        temporary.write_text(json.dumps({"training_seconds": seconds, **costs}, indent=1, sort_keys=True) + "\n")
     with ctx.writing("tables/comparison.json") as temporary:
         temporary.write_text(json.dumps(flat_table(record)) + "\n")
-    write_report(ctx.report, record, seconds)
+    write_report(ctx.report, record, seconds, gallery)
     return StageResult(
         digest=files_digest(ctx.work, ["comparison.json"]),
         rows_in=len(cells),
         rows_out=len(record["rows"]),
-        metrics=_flat_metrics(record),
+        metrics=_flat_metrics(record) | pairwise_metrics(record) | costs,
         summary=_summary(record),
     )
 
@@ -85,7 +90,7 @@ def _read_cell(name: str, values: dict[str, str], found: Mapping[str, Artifact])
     seconds = sum(a.manifest["seconds"] for a in trainings) if known else None
     steps = _steps(trainings[-1].path) if trainings else None
     told = record["metrics"], record["split"], record["protocol"]["id"]
-    return Cell(name, artifact.path, values, images, steps, seconds, *told)
+    return Cell(name, artifact, values, images, steps, seconds, *told)
 
 
 def _steps(checkpoint: Path) -> int | None:
@@ -153,13 +158,24 @@ def _record(params: CompareParams, cells: Sequence[Cell]) -> dict[str, Any]:
         "cells": [{"name": c.name, "values": c.values, "images": c.images, "metrics": c.metrics} for c in cells],
         "ranking": ranking(first, params.confidence),
         "main_effects": main_effects(first, params.confidence),
-        "similarity": similarity({" ".join(dict(v).values()): _paths(runs) for v, runs in groups.items()}),
+        "similarity": similarity(
+            {" ".join(dict(v).values()): {r: c.artifact.path for r, c in runs.items()} for v, runs in groups.items()}
+        ),
         "remarks": [*params.remarks, *_remarks(rows)],
     }
 
 
-def _paths(runs: Mapping[str, Cell]) -> dict[str, Path]:
-    return {repeat: cell.path for repeat, cell in runs.items()}
+def _evaluations(record: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, dict[str, Artifact]]:
+    """The evaluations of each variant by repetition, the baseline first."""
+    rows = sorted(record["rows"], key=lambda row: not row["baseline"])
+    return {
+        variant_name(row): {
+            cell.values[record["repeats"]]: cell.artifact
+            for cell in cells
+            if cell.values.items() >= row["variant"].items()
+        }
+        for row in rows
+    }
 
 
 def _statistics(

@@ -7,13 +7,16 @@ from typing import Any
 
 from curation.review_page import PageSection, Thumbnails, page_html, paragraph, table_html
 from stages.charts import STYLE, Mark, dots_chart, heat_table
+from stages.compare import gallery as pictures
 from stages.compare import report
 
 _BLUE, _GREY, _ORANGE = "#2f6fde", "#8a919e", "#e0682f"
 
 
-def comparison_page(record: Mapping[str, Any], costs: Sequence[float | None]) -> str:
-    """The page. costs: mean training seconds of each row."""
+def comparison_page(
+    record: Mapping[str, Any], costs: Sequence[float | None], gallery: pictures.Gallery | None = None
+) -> str:
+    """The page. costs: mean training seconds of each row. gallery: what has pictures."""
     axes = len(record["rows"][0]["variant"])
     told = [
         *report.statements(record),
@@ -29,9 +32,11 @@ def comparison_page(record: Mapping[str, Any], costs: Sequence[float | None]) ->
         sections.append(PageSection("effects", report.EFFECTS, _effects(record)))
     if record["similarity"]:
         sections.append(PageSection("similarity", report.SIMILARITY, _similarity(record)))
+    sections += gallery.sections if gallery else []
     cells = _table(report.cells_table(record), axes + 1) + paragraph(report.cells_note(record))
     sections.append(PageSection("cells", report.EVERY, cells))
-    return page_html(f"Comparison: {report.title(record)}", "", sections, Thumbnails(), STYLE)
+    thumbnails = gallery.thumbnails if gallery else Thumbnails()
+    return page_html(f"Comparison: {report.title(record)}", "", sections, thumbnails, STYLE + pictures.STYLE)
 
 
 def _table(table: report.Table, numeric_from: int) -> str:
@@ -79,6 +84,8 @@ def _dots_chart(rows: Sequence[tuple[str, Sequence[Mark]]]) -> str:
     ends = [end for mark in marks for end in (mark.low, mark.high) if end is not None]
     low = max(min([*values, *ends]), min(values) - room)
     high = min(max([*values, *ends]), max(values) + room)
+    if low == high:
+        low, high = low - room / 2, high + room / 2
     return dots_chart(rows, low, high, "{:.3g}")
 
 

@@ -7,7 +7,13 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from stages.compare import pairwise_report
+from stages.compare.words import Table, difference_text, interval_text, with_bounds
+
+if TYPE_CHECKING:
+    from stages.compare.gallery import Gallery
 
 LABELS = {
     "knn_trained": "kNN",
@@ -23,15 +29,15 @@ Seconds = Mapping[str, float | None]
 """What each evaluation's training took, by the evaluation's name."""
 
 
-def write_report(folder: Path, record: Mapping[str, Any], seconds: Seconds) -> None:
-    """Write `comparison.md`, `comparison.html` with charts, `comparison.csv`, and, where all costs are known,
-    `cost.png`: quality against training time."""
+def write_report(folder: Path, record: Mapping[str, Any], seconds: Seconds, gallery: Gallery | None = None) -> None:
+    """Write `comparison.md`, `comparison.html` with charts and the `gallery`, `comparison.csv`, and, where all costs
+    are known, `cost.png`: quality against training time."""
     from stages.compare.charts import cost_chart
     from stages.compare.page import comparison_page
 
     costs = variant_seconds(record, seconds)
     (folder / "comparison.md").write_text(comparison_markdown(record, seconds), encoding="utf-8")
-    (folder / "comparison.html").write_text(comparison_page(record, costs), encoding="utf-8")
+    (folder / "comparison.html").write_text(comparison_page(record, costs, gallery), encoding="utf-8")
     (folder / "comparison.csv").write_text(cells_csv(record, seconds), encoding="utf-8")
     if all(cost is not None for cost in costs):
         cost_chart(record, costs).savefig(folder / "cost.png", dpi=110)
@@ -47,10 +53,6 @@ def variant_seconds(record: Mapping[str, Any], seconds: Seconds) -> list[float |
     return found
 
 
-Table = tuple[list[str], list[list[str]]]
-"""The names of the columns, and the rows."""
-
-
 def comparison_markdown(record: Mapping[str, Any], seconds: Seconds) -> str:
     """What was trained, a table of variants for each measure, what its intervals mean, who is best, what each axis is
     worth, how alike the variants are, and every single evaluation with its own interval."""
@@ -63,8 +65,22 @@ def comparison_markdown(record: Mapping[str, Any], seconds: Seconds) -> str:
         parts += [f"## {EFFECTS}", _markdown(effects_table(record)), shares_note(record)]
     if record["similarity"]:
         parts += [f"## {SIMILARITY}", _markdown(similarity_table(record)), similarity_note(record)]
+    parts += _pairwise_markdown(record)
     parts += [f"## {EVERY}", _markdown(cells_table(record)), cells_note(record)]
     return "\n\n".join(parts) + "\n"
+
+
+def _pairwise_markdown(record: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if record["blind_pairs"]:
+        found = record["blind_pairs"]
+        parts += [f"## {pairwise_report.BLIND}", _markdown(pairwise_report.blind_table(found))]
+        parts += pairwise_report.blind_notes(found)
+    if record["memorisation"]:
+        found = record["memorisation"]
+        parts += [f"## {pairwise_report.MEMORISED}", _markdown(pairwise_report.memorisation_table(found))]
+        parts += pairwise_report.memorisation_notes(found)
+    return parts
 
 
 RANKING, EFFECTS = "Ranking by", "What each axis is worth"
@@ -113,7 +129,7 @@ def effects_table(record: Mapping[str, Any]) -> Table:
     """Each level of each axis less the mean of all."""
     effects = record["main_effects"]["effects"]
     rows = [
-        [axis, level, _with_bounds(row["effect"], row["lo"], row["hi"], sign="+")]
+        [axis, level, with_bounds(row["effect"], row["lo"], row["hi"], sign="+")]
         for axis, levels in effects.items()
         for level, row in levels.items()
     ]
@@ -177,6 +193,7 @@ def statements(record: Mapping[str, Any]) -> list[str]:
     ]
     if record["chance"] is not None:
         told.append(f"Always saying the commonest class gives an accuracy of {record['chance']:.3f}.")
+    told += pairwise_report.pairwise_statements(record)
     return [*told, *(f"Note: {text}." for text in record["remarks"])]
 
 
@@ -186,27 +203,8 @@ def label(measure: str) -> str:
     return f"{of_set} {LABELS.get(name, name)}".strip()
 
 
-def interval_text(statistics: Mapping[str, float | None]) -> str:
-    """ "0.468 (0.455 .. 0.481)", without the interval where there is none."""
-    return _with_bounds(statistics["mean"], statistics["lo"], statistics["hi"])
-
-
-def difference_text(statistics: Mapping[str, float | None], is_baseline: bool = False) -> str:
-    """ "+0.012 (-0.004 .. +0.028)"; empty without a baseline to compare with."""
-    if is_baseline or "difference" not in statistics:
-        return "baseline" if is_baseline else ""
-    value, low, high = (statistics[f"difference{end}"] for end in ("", "_lo", "_hi"))
-    return _with_bounds(value, low, high, sign="+")
-
-
-def _with_bounds(value: float | None, low: float | None, high: float | None, sign: str = "") -> str:
-    assert value is not None
-    form = f"{sign}.{1 if abs(value) >= 10 else 3}f"
-    return f"{value:{form}}" + ("" if low is None or high is None else f" ({low:{form}} .. {high:{form}})")
-
-
 def _single(metrics: Mapping[str, float], measure: str) -> str:
-    return _with_bounds(metrics[measure], metrics.get(f"{measure}_lo"), metrics.get(f"{measure}_hi"))
+    return with_bounds(metrics[measure], metrics.get(f"{measure}_lo"), metrics.get(f"{measure}_hi"))
 
 
 def _markdown(table: Table) -> str:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from stages.evaluate.feature_tables import read_features, read_ids, tables_of
 from training.evaluation.cka import linear_cka
 
-_FEATURES = "trained-backbone-pooled.arrow"
+FEATURES = "trained-backbone-pooled.arrow"
+"""The table of features that models are compared by."""
 _MOST = 2000
 """Images, the first by id (a hash) that all evaluations have: a similarity to two digits needs no more."""
 
@@ -27,7 +28,7 @@ def similarity(variants: Mapping[str, Mapping[str, Path]]) -> dict[str, Any] | N
     several, since two trainings from the same first weights are alike for that reason too; what stands on the diagonal
     is then how alike a variant's own trainings are, and None where there is one. None where features are missing.
     """
-    paths = {name: {r: tables_of(folder) / _FEATURES for r, folder in runs.items()} for name, runs in variants.items()}
+    paths = {name: {r: tables_of(folder) / FEATURES for r, folder in runs.items()} for name, runs in variants.items()}
     if len(variants) < 2 or not all(path.exists() for runs in paths.values() for path in runs.values()):
         return None
     ids = [read_ids(path) for runs in paths.values() for path in runs.values()]

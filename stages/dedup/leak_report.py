@@ -44,10 +44,11 @@ def write_leaks(ctx: StageContext[DedupParams], pool: Pool, leaks: Leaks) -> Non
             tiles(found),
             "Two pictures a pair: the image of the pool, grey since it is dropped, then the evaluation image. "
             "Faintest first." + (f" {len(found)} pairs shown." if len(found) < len(chosen[name]) else ""),
+            together=2,
         )
         for name, found in shown.items()
     ]
-    sections.append(Section("Near misses: these stay in the pool", tiles(missed), "Nearest first."))
+    sections.append(Section("Near misses: these stay in the pool", tiles(missed), "Nearest first.", together=2))
     (ctx.report / "leaks.html").write_text(gallery_html("Leaks", sections, _note(leaks)), encoding="utf-8")
 
 

@@ -78,7 +78,7 @@ def border_sections(
         (f"Pairs just beyond {border}", outside, "These stay apart unless other edges join them."),
     )
     return [
-        Section(title, _pair_tiles(ids, edges, chosen, pictures), f"Two pictures a pair. {more}")
+        Section(title, _pair_tiles(ids, edges, chosen, pictures), f"Two pictures a pair. {more}", together=2)
         for title, chosen, more in sides
     ]
 

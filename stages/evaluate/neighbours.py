@@ -24,8 +24,8 @@ _BUDGET = 1_200_000
 _STYLE = (
     STYLE
     + """
-.query { display: flex; gap: 10px; padding: 6px 0; border-top: 1px solid var(--line); }
-.query .tiles { margin: 0 0 4px; gap: 6px; }
+.query { display: flex; gap: 8px; padding: 6px 0; border-top: 1px solid var(--line); }
+.query .tiles { margin: 0 0 4px; gap: 4px; }
 .query small { color: var(--soft); }
 .query figcaption { -webkit-line-clamp: 3; }
 """
@@ -55,7 +55,7 @@ def neighbours_page(images: Artifact, split: Split, features: Mapping[str, NDArr
     album = Album(Thumbnails())
     album.put(images, [i for query in queries for i in [query.image_id, *_ids(query)]], _BUDGET)
     sections = [
-        PageSection(key, title, "".join(_row(query, pictures, album, split.labelled) for query in chosen))
+        PageSection(key, title, _rows(chosen, pictures, album, split.labelled))
         for key, title, chosen in _groups(queries, split.labelled)
         if chosen
     ]
@@ -127,6 +127,10 @@ def _shares(queries: Sequence[_Query]) -> str:
         for same in [sum(query.same[space] for query in queries)]
     ]
     return table_html(["", "neighbours of the same class", "share"], rows)
+
+
+def _rows(queries: Sequence[_Query], pictures: Mapping[str, Picture], album: Album, labelled: bool) -> str:
+    return f'<div class="beside">{"".join(_row(query, pictures, album, labelled) for query in queries)}</div>'
 
 
 def _row(query: _Query, pictures: Mapping[str, Picture], album: Album, labelled: bool) -> str:

@@ -89,3 +89,14 @@ def test_balance_is_entropy_over_its_maximum():
     assert balance({"a": 5}) == balance({"a": 5, "b": 0}) == balance({}) == 0
     assert balance({"a": 5, "b": 5, "c": 0}) == pytest.approx(np.log(2) / np.log(3))
     assert balance({"a": 3, "b": 1}) == pytest.approx(0.8113, abs=1e-4)
+
+
+def test_pairs_stand_side_by_side_and_are_left_out_together(tiles):
+    names = [f"pair{n // 2}" for n in range(12)]
+    page = gallery_html("t", [Section("s", [Tile(tiles[n].image, names[n]) for n in range(12)], together=2)])
+    sets = page.split('<div class="set">')[1:]
+    assert len(sets) == 6 and all(text.count(f'title="pair{n}"') == 2 for n, text in enumerate(sets))
+    many = gallery_html("t", [Section("s", [Tile(b"", str(n // 2)) for n in range(6001)], together=2)], size=8)
+    shown = re.findall(r'title="(\d+)"', many)
+    assert f"Showing {len(shown):,} of 6001".replace(",", "") in many
+    assert [shown[n] for n in range(0, len(shown) - 1, 2)] == shown[1::2] and len(shown) < 6001

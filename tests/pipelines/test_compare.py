@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -28,6 +31,7 @@ from pipelines.compare_axes import (
 from pipelines.compare_runs import runs_spec
 from pipelines.errors import SpecError, UsageError
 from pipelines.events import STAGE_STARTED
+from pipelines.references import find_artifact
 from pipelines.step_costs import StepCosts
 from pipelines.store import Store
 from stages.evaluate import Evaluate
@@ -310,3 +314,77 @@ def test_a_preset_takes_the_common_target() -> None:
 def test_mistakes_are_named(folder: Path, call: Any, message: str) -> None:
     with pytest.raises((UsageError, SpecError), match=message):
         call(folder)
+
+
+def plant_blind_pair(blind: Path, seeing: Path) -> set[str]:
+    """Give the two held-out images that `seeing` tells apart best one and the same vector in `blind`."""
+    name = "features/pool/trained-backbone-pooled.arrow"
+    with pa.memory_map(str(seeing / name)) as source:
+        told = pa.ipc.open_file(source).read_all()
+    asked = np.array(told["role"].to_pylist()) == "queries"
+    x = np.array(told["vector"].to_pylist())[asked]
+    x -= x.mean(axis=0)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    i, j = np.unravel_index(np.argmin(x @ x.T), (len(x), len(x)))
+    pair = set(np.array(told["image_id"].to_pylist())[asked][[i, j]].tolist())
+    with pa.memory_map(str(blind / name)) as source:
+        table = pa.ipc.open_file(source).read_all()
+    rows = [row for row, image_id in enumerate(table["image_id"].to_pylist()) if image_id in pair]
+    vectors = table["vector"].to_pylist()
+    vectors[rows[1]] = vectors[rows[0]]
+    field = table.schema.field("vector")
+    table = table.set_column(table.column_names.index("vector"), field, pa.array(vectors, field.type))
+    (blind / name).unlink()
+    with pa.ipc.new_file(str(blind / name), table.schema) as writer:
+        writer.write_table(table)
+    return pair
+
+
+def test_runs_are_held_against_each_other_image_by_image(compared: Run, tmp_path: Path) -> None:
+    store = Store(shutil.copytree(compared.record.store.root, tmp_path / "store"))
+    names = [f"{compared.id}/evaluate-{name}-0" for name in ("raw", "random")]
+    raw, random = (find_artifact("metrics", f"run:{name}", store)[2].path for name in names)
+    pair = plant_blind_pair(blind=raw, seeing=random)
+    overrides = ["compare.memorisation.images=5", "compare.memorisation.views=3"]
+    spec = runs_spec(names, store, memorisation=True, overrides=overrides)
+    run = Pipeline(spec.document()).submit(store.root, LOCAL)
+    assert run.status == "done", run.state().stages["compare"].error
+    artifact, record = run.artifact("compare"), comparison(run)
+
+    found = {(p["blind"], p["seeing"]): p["found"] for p in record["blind_pairs"]["pairs"]}
+    assert set(found) == {("raw", "random"), ("random", "raw")} and record["blind_pairs"]["held_out"]
+    assert artifact.manifest["metrics"]["blind_pairs_raw_against_random"] == found["raw", "random"] >= 1
+    rows = pq.read_table(artifact.path / "blind_pairs").to_pylist()
+    first = next(row for row in rows if row["blind"] == "raw")
+    assert {first["image_a"], first["image_b"]} == pair
+    assert first["cosine_blind"] == pytest.approx(1) and first["cosine_seeing"] < 0.6
+
+    trained = {
+        name: {r["image_id"] for r in compared.artifact(f"curate-{name}").table().to_pylist() if r["role"] == "train"}
+        for name in ("raw", "random")
+    }
+    scores = pq.read_table(artifact.path / "memorisation").to_pylist()
+    kinds = {kind: {r["image_id"] for r in scores if r["trained_by"] == kind} for kind in ("first", "second")}
+    assert kinds["first"] and kinds["first"] <= trained["raw"] - trained["random"]
+    assert kinds["second"] and kinds["second"] <= trained["random"] - trained["raw"]
+    (told,) = record["memorisation"]["pairs"]
+    assert told["reason"] == "" and told["views"] == 4 and told["passes"] == 8 * len(scores)
+    for way, kind in zip(told["directions"], kinds, strict=True):
+        own, *controls = way["groups"]
+        sign = 1 if kind == "first" else -1
+        mean = np.mean([sign * r["score"] for r in scores if r["trained_by"] == kind])
+        assert own["images"] == len(kinds[kind]) and own["mean"] == pytest.approx(mean, abs=1e-5)
+        assert own["lo"] <= own["mean"] <= own["hi"] and controls[-1]["kind"] == "neither"
+        figure = f"memorisation_{way['trained']}_against_{way['reference']}_own"
+        assert artifact.manifest["metrics"][figure] == own["mean"]
+
+    page = (artifact.path / "report" / "comparison.html").read_text()
+    assert len(page) < 2_000_000 and page.count('class="pair"') >= 1
+    assert "raw takes for alike what random sees as different" in page and "Memorised most by random" in page
+    assert "Features are centred" in page and "forward passes" in (artifact.path / "report/comparison.md").read_text()
+    tables = {path.stem for path in (artifact.path / "tables").iterdir()}
+    assert tables == {"comparison", "blind_pair_counts", "memorisation_scores"}
+    with pytest.raises(UsageError, match=r"only compare\.PARAM can be set"):
+        runs_spec(names, store, overrides=["pretrain.steps=4"])
+    with pytest.raises(SpecError, match=r"below \(0.99\) has to be at most above \(0.95\)"):
+        runs_spec(names, store, overrides=["compare.blind_pairs.below=0.99"])

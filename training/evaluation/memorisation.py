@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,3 +48,15 @@ def memorisation(
     scores = gaps / max(float(np.abs(gaps).max()), 1e-12)
     interval = mean_interval(scores, seed=seed, resamples=resamples, confidence=confidence)
     return Memorisation(scores, float(scores.mean()), interval)
+
+
+def excess(scores: FloatArray, control: FloatArray, confidence: float = 0.95) -> tuple[float, Interval]:
+    """How far the mean of `scores` lies above that of `control`, images which neither encoder was trained on, and its
+    normal interval with variances of their own (Welch, 1947).
+
+    One encoder may hold all views closer together than the other, trained on or not: that is in both means.
+    """
+    gap = float(np.mean(scores) - np.mean(control))
+    error = sum(float(np.var(x, ddof=1)) / len(x) if len(x) > 1 else np.inf for x in (scores, control)) ** 0.5
+    half = NormalDist().inv_cdf(0.5 + confidence / 2) * error
+    return gap, (gap - half, gap + half)

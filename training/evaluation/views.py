@@ -76,12 +76,16 @@ def view_features(
     batch: int,
     seed: int = 0,
     device: str = "cpu",
+    **changes: Any,
 ) -> dict[str, NDArray[np.float32]]:
-    """(N, V, dim) pooled features of V views of each picture (`evaluation_views`), the same for all backbones."""
+    """(N, V, dim) pooled features of V views of each picture (`evaluation_views`), the same for all backbones.
+
+    changes: to `RECIPE`.
+    """
     backbones = {name: backbone.to(device).eval() for name, backbone in backbones.items()}
     found = {name: [np.zeros((0, views, backbone.dim), np.float32)] for name, backbone in backbones.items()}
     with torch.inference_mode():
-        for made in evaluation_views(canvases, keys, preprocessing, views=views, batch=batch, seed=seed):
+        for made in evaluation_views(canvases, keys, preprocessing, views=views, batch=batch, seed=seed, **changes):
             crops = made.crops.to(device)
             for name, backbone in backbones.items():
                 pooled = backbone(crops).pooled.float().cpu().numpy()

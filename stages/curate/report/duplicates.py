@@ -66,7 +66,8 @@ def duplicates_section(found: Findings, images: Artifact, album: Album, budget: 
     album.put(images, [found.ids[row] for _, pairs in chosen for pair in pairs for row in pair[::-1]], budget)
     for method, pairs in chosen:
         body += f"<h3>{method.name}: kept, then dropped</h3>"
-        body += figures_html([figure for pair in pairs for figure in _pair(found, album, pair)], album.thumbnails)
+        figures = [figure for pair in pairs for figure in _pair(found, album, pair)]
+        body += figures_html(figures, album.thumbnails, together=2)
     return PageSection("duplicates", "Duplicates", body)
 
 

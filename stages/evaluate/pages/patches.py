@@ -77,7 +77,7 @@ def _maps(samples: TokenSamples, outliers: NormOutliers, names: list[str]) -> st
         note = (
             "Attention: the patches that hold 60 % of the last block's attention stay light, heads averaged. " + note
         )
-    return paragraph(note) + body
+    return paragraph(note) + (f'<div class="beside">{body}</div>' if dark is None else body)
 
 
 def _shown(n: int, caption: str, over: str = "", side: int = _TILE) -> str:

@@ -1,3 +1,6 @@
+import itertools
+import re
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,3 +64,12 @@ def test_a_histogram_shows_both_sides_of_the_threshold():
     assert svg.count("<rect") == 3
     assert svg.count("#c2503c") == 1
     assert "No image" in histogram_svg(np.array([np.nan]), 0.5, below=True)
+
+
+def test_numbers_below_a_histogram_do_not_touch():
+    scores = np.linspace(0, 1, 200, dtype=np.float32)
+    for threshold in (0.0, 0.01, 0.1, 0.5, 0.9, 0.999, 1.0, 3.0):
+        texts = re.findall(r'<text x="(\d+)".*?>([^<]+)<', histogram_svg(scores, threshold, below=True))
+        places = sorted(float(x) for x, _ in texts)
+        assert f"{threshold:.3g}" in [number for _, number in texts] and len(texts) >= 2
+        assert all(right - left >= 80 for left, right in itertools.pairwise(places))

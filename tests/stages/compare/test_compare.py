@@ -228,6 +228,7 @@ def with_features(artifact: Artifact, features: NDArray[np.float32], without: in
     table = pa.table(
         {
             "image_id": [f"{row:04x}" for row in order],
+            "role": ["bank" if row % 2 else "queries" for row in order],
             "vector": pa.FixedSizeListArray.from_arrays(pa.array(features[order].reshape(-1)), features.shape[1]),
         }
     )

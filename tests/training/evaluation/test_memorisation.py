@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from training.evaluation.memorisation import alignment_losses, memorisation
+from training.evaluation.memorisation import alignment_losses, excess, memorisation
 
 
 def test_loss_is_the_mean_distance_of_pairs_of_views():
@@ -33,3 +33,11 @@ def test_images_whose_views_only_the_trained_encoder_brings_together_stand_out()
         alignment_losses(images)
     with pytest.raises(ValueError, match="same images"):
         memorisation(trained, reference[:5])
+
+
+def test_excess_over_images_that_neither_encoder_saw():
+    # means .4 and .1; variances .0196 and .04; 1.959964 * sqrt(.0196 / 3 + .04 / 3) = .276255
+    value, (low, high) = excess(np.array([0.26, 0.4, 0.54]), np.array([0.3, 0.1, -0.1]), 0.95)
+    assert value == pytest.approx(0.3)
+    assert (low, high) == pytest.approx((0.3 - 0.276255, 0.3 + 0.276255), abs=1e-6)
+    assert np.isinf(excess(np.array([0.2]), np.array([0.1, 0.3]))[1]).all()

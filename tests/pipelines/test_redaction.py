@@ -112,6 +112,7 @@ def test_after_a_submit_no_file_of_the_store_holds_the_password(
 def test_a_delivery_records_where_to_and_not_the_password(
     tracked_store: Path, saved_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tracked_store.parent)  # MLflow makes a folder of the address itself
     database = f"sqlite:///file:{tracked_store / 'mlflow' / 'mlflow.db'}?uri=true"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{database}&password={SECRET}")
     run = HandwrittenRun(tracked_store)

@@ -25,7 +25,7 @@ def write_report(record: RunRecord, status: str) -> None:
 
 
 def report_markdown(record: RunRecord, state: RunState) -> str:
-    """The run in one page: a row a stage with action, reason, rows, seconds and findings."""
+    """The run in one page: a row a stage with action, rows and seconds; then findings, reasons and notes."""
     head = record.head()
     lines = [f"# {record.id}", "", f"Status: **{state.status}**", ""]
     if head["parent"]:
@@ -33,16 +33,18 @@ def report_markdown(record: RunRecord, state: RunState) -> str:
     lines += [
         f"`{PICTURE}` beside this page draws it.",
         "",
-        "| stage | action | rows | seconds | found |",
-        "| --- | --- | --- | --- | --- |",
+        "| stage | action | rows | seconds |",
+        "| --- | --- | ---: | ---: |",
     ]
     told = stage_lines(record, state)
     for line in told:
         stage = line.state
         seconds = f"{stage.seconds:.1f}" if line.action == "run" else ""
         rows = rows_text(stage.rows_in, stage.rows_out)
-        cells = (line.name, line.action, rows, seconds, stage.error or stage.summary)
-        lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+        lines.append(f"| {line.name} | {line.action} | {rows} | {seconds} |")
+    # below the table, not in it: MLflow gives every column the same width, which is a fifth of a narrow frame
+    found = ((line.name, line.state.error or line.state.summary) for line in told)
+    lines += _listed("Found", [f"{name}: {text}".replace("\n", " ") for name, text in found if text])
     lines += _listed("Why", [f"{line.name}: {line.why}" for line in told if line.why])
     lines += _listed("Notes", [f"{line.name}: {note}" for line in told for note in line.state.notes])
     return "\n".join(lines) + "\n"

@@ -101,9 +101,12 @@ def _steps(checkpoint: Path) -> int | None:
 
 
 def _with_clid(cells: list[Cell]) -> list[Cell]:
-    """The cells with CLID, which only exists between models, where all have its two parts."""
+    """The cells with CLID, which only exists between models, where all have its two parts.
+
+    Each part is standardised over the models, so that of two models both are +1 or -1: their CLID says nothing.
+    """
     parts = ("cluster_learnability_trained", "intrinsic_dimension_trained")
-    if len(cells) < 2 or not all(isfinite(cell.metrics.get(part, nan)) for cell in cells for part in parts):
+    if len(cells) < 3 or not all(isfinite(cell.metrics.get(part, nan)) for cell in cells for part in parts):
         return cells
     values = clid(*([cell.metrics[part] for cell in cells] for part in parts))
     return [replace(cell, metrics={**cell.metrics, CLID: value}) for cell, value in zip(cells, values, strict=True)]

@@ -121,7 +121,7 @@ def _group_section(
     more = f", {_MEMBERS} of them shown" if len(members) > _MEMBERS else ""
     keeper = pictures[findings.pool.ids[members[0]]]
     title = f"{len(members)} images: {keeper.caption or keeper.image_id[:12]}"
-    return Section(title, tiles, f"Keeper {keeper.image_id}{more}")
+    return Section(title, tiles, f"Keeper {keeper.image_id[:16]}{more}")
 
 
 def _threshold_figure(ctx: StageContext[DedupParams], count: int, edges: Edges) -> None:

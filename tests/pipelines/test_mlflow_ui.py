@@ -114,7 +114,7 @@ def test_from_the_run_to_a_stage_to_its_pictures_and_tables(browser: Browser, sh
         page.wait_for_function("[...document.images].some(image => image.naturalWidth === 600)")
         photograph(page, shown.pictures / "picture.png")
         page.get_by_label("report.md").click()
-        page.get_by_role("cell", name="pretrain is done").wait_for()
+        page.get_by_text("pretrain: pretrain is done").wait_for()
         photograph(page, shown.pictures / "report.png")
         page.get_by_role("tab", name="Overview").click()
         page.get_by_role("link", name="curate", exact=True).click()

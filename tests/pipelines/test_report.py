@@ -86,9 +86,9 @@ def test_wires_that_overlap_do_not_share_a_lane() -> None:
 def test_the_markdown_names_what_was_done_and_why(run: HandwrittenRun) -> None:
     text = (run.path / "report.md").read_text()
     assert "Status: **failed**" in text
-    assert "| curate | run | 100 -> 40 | 1.5 | curate is done |" in text
+    assert "| curate | run | 100 -> 40 | 1.5 |" in text and "- curate: curate is done" in text
     assert "- curate: its seed is new" in text
-    assert "| register | failed |" in text
+    assert "| register | failed |" in text and "- register: no room <script>" in text
     assert report_markdown(record_of(run), record_of(run).state()) == text
     assert ET.fromstring((run.path / "pipeline.svg").read_text()).tag == f"{SVG}svg"
 

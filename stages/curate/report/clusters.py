@@ -83,5 +83,12 @@ def _levels(found: Findings) -> str:
         sizes = [f"{counts.min():,} / {int(np.median(counts)):,} / {counts.max():,}" for counts in (before, after)]
         name = f"{depth + 1}" + (" (leaves)" if depth == found.paths.shape[1] - 1 else "")
         rows.append([name, f"{len(before):,}", *sizes, *(f"{value:,.1f}" for value in even)])
-    head = ["level", "clusters", "size (min / median / max)", "trained", "effective number", "trained"]
+    head = [
+        "level",
+        "clusters",
+        "size (min / median / max)",
+        "trained of it",
+        "effective number",
+        "effective, trained",
+    ]
     return table_html(head, rows)

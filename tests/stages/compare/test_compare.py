@@ -204,6 +204,10 @@ def test_clid_is_there_where_all_models_have_its_parts(grid: Any, tmp_path: Path
     values = [cell["metrics"]["clid_trained"] for cell in record["cells"]]
     assert record["measures"][-1] == "clid_trained" and sum(values) == pytest.approx(0, abs=1e-9)
     assert max(values) == pytest.approx(2 * (8 - 4) / (60 / 9) ** 0.5)
+    two = {name: params["cells"][name] for name in ("ran-0", "bal-0")}
+    some = {f"metrics.{name}": inputs[f"metrics.{name}"] for name in two}
+    made = artifact_of(Compare, {"cells": two}, tmp_path / "two", some)
+    assert "clid_trained" not in json.loads((made.path / "comparison.json").read_text())["measures"]
 
 
 def test_parameters_that_make_no_grid_are_refused() -> None:

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(960)
 def test_a_training_goes_on_with_the_workers_that_are_left(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "tests.pipelines.losing_node", str(tmp_path)],

@@ -88,8 +88,8 @@ def pairwise_statements(record: Mapping[str, Any]) -> Iterator[str]:
     """The findings in a line each, for the terminal."""
     found = record["blind_pairs"]
     if found:
-        counts = ", ".join(f"{p['found']:,} of {p['blind']} against {p['seeing']}" for p in found["pairs"])
-        yield f"Blind pairs among {found['images']:,} images: {counts}."
+        counts = [f"{p['found']:,} of {p['blind']} against {p['seeing']}" for p in found["pairs"] if p["found"]]
+        yield f"Blind pairs among {found['images']:,} images: {', '.join(counts) or 'none'}."
     for pair in (record["memorisation"] or {"pairs": ()})["pairs"]:
         if pair["reason"]:
             yield f"Memorisation of {pair['first']} and {pair['second']} is not measured: {pair['reason']}."

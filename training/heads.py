@@ -6,6 +6,7 @@ import itertools
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
@@ -129,8 +130,9 @@ class MAEDecoder(nn.Module):
         seen = seen + places[keep]
         if prefix is not None:
             seen = torch.cat([self.embed(prefix), seen], dim=1)
-        x = torch.cat([seen, self.mask_token.to(seen.dtype) + places[hidden]], dim=1)
-        *blocks, last = self.blocks
-        for block in blocks:
-            x = block(x)
-        return self.predict(self.norm(last(x, hidden.shape[1])))
+        masked = self.mask_token[0].to(seen.dtype) + places
+        x = torch.cat([seen, F.embedding(hidden, masked)], dim=1)
+        for number, block in enumerate(self.blocks, 1):
+            last = hidden.shape[1] if number == len(self.blocks) else None
+            x = block(x, last, (masked, hidden) if number == 1 else None)
+        return self.predict(self.norm(x))

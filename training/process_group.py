@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,6 +56,7 @@ def spawn(loop: Callable[[dict[str, Any]], None], config: dict[str, Any], worker
 def _run_rank(
     rank: int, loop: Callable[[dict[str, Any]], None], config: dict[str, Any], world: int, meeting_file: Path
 ) -> None:
+    faulthandler.enable()  # a rank that native code ends says where it was
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // world))
     os.environ["LOCAL_RANK"] = str(rank)
     join(rank, world, meeting_file)
@@ -61,6 +64,11 @@ def _run_rank(
         loop(config)
     finally:
         leave()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # DTensor's caches keep an FSDP training's group, and the threads of gloo and autograd, beyond `leave`. Taking down
+    # the interpreter under them may abort a process whose work is done.
+    os._exit(0)
 
 
 class _Sum(torch.autograd.Function):

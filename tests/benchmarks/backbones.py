@@ -1,6 +1,7 @@
 """Small vision transformers with and without what a paper adds to them: `python -m tests.benchmarks.backbones run`.
 
-token_boost: MAE on pictures of which each is corrupted, with and without token boosting (arXiv:2304.04175).
+token_boost: MAE on pictures of which each is corrupted, with and without token boosting (arXiv:2304.04175); probed on
+  clean pictures, and on pictures corrupted as those of the training ("spoilt").
 pixels: MAE with patches of 4, 2 and 1 pixels in the same CPU-seconds (arXiv:2406.09415).
 registers: DINO with 0 and 4 registers (arXiv:2309.16588); also the share of patch tokens of abnormal norm.
 head: SimCLR behind an MLP, behind nothing, and behind a fixed head that scales channel i by 0.95^i (arXiv:2403.11391).
@@ -30,6 +31,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
@@ -101,6 +103,17 @@ class FixedHead(nn.Module):
         return x * self.scale
 
 
+def _corruption(key: str) -> str:
+    """The one that a picture of this id or digest gets."""
+    return _CORRUPTIONS[int(key[:8], 16) % len(_CORRUPTIONS)]
+
+
+def spoilt(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(N, S, S, 3) pictures, each under one corruption that its pixels decide."""
+    keys = [hashlib.sha256(picture.tobytes()).hexdigest() for picture in pixels]
+    return np.stack([corrupt(p, _corruption(key), _SEVERITY, key) for p, key in zip(pixels, keys, strict=True)])
+
+
 def corrupted_shards() -> Path:
     """The ladder's training pictures, each under one corruption that its id decides."""
     folder = ladder_shards() / "corrupted"
@@ -111,7 +124,7 @@ def corrupted_shards() -> Path:
     for row in range(len(reader)):
         pixels = canvas(*reader.encoded(row), SIZE).pixels.transpose(1, 2, 0)
         image_id = reader.sample(row)["image_id"]
-        name = _CORRUPTIONS[int(image_id[:8], 16) % len(_CORRUPTIONS)]
+        name = _corruption(image_id)
         buffer = io.BytesIO()
         Image.fromarray(corrupt(pixels, name, _SEVERITY, image_id)).save(buffer, "PNG")
         data = buffer.getvalue()
@@ -183,6 +196,7 @@ def measure(variant: Variant, seed: int, steps: int) -> dict[str, Any]:
         backbone = load_backbone(Path(folder))
     found = probed(backbone)
     sets = {name: {probe: each[probe] for probe in ("knn", "linear")} for name, each in found["sets"].items()}
+    under = probed(backbone, spoilt) if variant.corrupted else {}
     return {
         "steps": steps,
         "batch": plan.batch,
@@ -192,6 +206,7 @@ def measure(variant: Variant, seed: int, steps: int) -> dict[str, Any]:
         "rankme": found["rankme"],
         "norm_outliers": round(outlier_share(backbone), 5),
         "sets": sets,
+        **{f"{probe}_spoilt": under[probe] for probe in ("knn", "linear") if under},
     }
 
 
@@ -247,11 +262,13 @@ def table(budget: int) -> None:
 
 def _figures(runs: dict[str, dict[str, Any]], first: dict[str, dict[str, Any]]) -> str:
     parts = [f"seeds {len(runs)}", f"steps {next(iter(runs.values()))['steps']}"]
-    for figure in ("knn", "linear", "norm_outliers", "cpu_seconds"):
+    for figure in ("knn", "linear", "knn_spoilt", "linear_spoilt", "norm_outliers", "cpu_seconds"):
+        if any(figure not in entry for entry in (*runs.values(), *first.values())):
+            continue
         mean = statistics.fmean(entry[figure] for entry in runs.values())
         text = f"{figure} {mean:.4g}"
         shared = [seed for seed in runs if seed in first]
-        if runs is not first and shared and figure in ("knn", "linear"):
+        if runs is not first and shared and figure.startswith(("knn", "linear")):
             gain, low, high = t_interval([runs[seed][figure] - first[seed][figure] for seed in shared])
             text += f" ({gain:+.4f}" + (f", {low:+.4f} to {high:+.4f})" if low is not None else ")")
         parts.append(text)

@@ -14,6 +14,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -184,10 +185,17 @@ def untrained_backbone(rung: Rung) -> Backbone:
     return build_backbone({"backbone": plan.backbone, "seed": rung.seed})
 
 
-def probed(backbone: Backbone) -> dict[str, Any]:
-    """Accuracies of the probes on a backbone's features, and RankMe of those of the training pictures."""
+def probed(
+    backbone: Backbone, altered: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] = np.asarray
+) -> dict[str, Any]:
+    """Accuracies of the probes on a backbone's features, and RankMe of those of the training pictures.
+
+    altered: what is done to pictures (N, S, S, 3), the bank's as well, before the backbone sees them.
+    """
     prepared = parse_preprocessing(preprocessing(SIZE))
-    features = {(n, s): backbone_features(backbone, _pictures(n, s)[0], prepared, batch=128) for n, s in _all()}
+    features = {
+        (n, s): backbone_features(backbone, altered(_pictures(n, s)[0]), prepared, batch=128) for n, s in _all()
+    }
     everything = np.concatenate([features[TRAIN, source] for source in SETS])
     return {**_probed(features), "rankme": round(rankme(everything, V2.rank_eps), 1)}
 

@@ -34,7 +34,7 @@ class TokenBoost(nn.Module):
         noisy = x + self.alpha * torch.randn_like(x) if self.training else x
         estimate = noisy + self.decode(nn.functional.gelu(self.encode(self.norm(noisy))))
         wide = torch.promote_types(x.dtype, torch.float32)
-        loss = (estimate - x.detach()).to(wide).square().mean()
+        loss = (estimate - x).to(wide).square().mean()
         return 2 * estimate - noisy, loss
 
 

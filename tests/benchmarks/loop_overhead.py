@@ -10,39 +10,19 @@ import contextlib
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tests.benchmarks.peers import keep_result
-from tests.benchmarks.train_loops.ours import STEPS, _SameViews, fixed_views, plan
+from tests.benchmarks.train_loops.ours import SameViews, bare_step, fixed_views, plan
 from tests.benchmarks.train_loops.pictures import write_pictures
 from tests.benchmarks.train_loops.workload import Workload
 from tests.benchmarks.train_step import BATCH, SMALL
-from training.assembly import assembled_objective
 from training.loop import Training
 from training.nonfinite import LeftOut
-from training.objectives.base import StepState
 
 _WARM, _TIMED = 10, 100
-
-
-def _bare(work: Workload, settings: Any) -> Callable[[int], None]:
-    """A step of the loop of the PyTorch tutorial."""
-    objective = assembled_objective(settings, torch.device("cpu"))
-    optimiser, views = work.optimiser(objective.parameters()), fixed_views(work)
-
-    def step(number: int) -> None:
-        state = StepState(number, STEPS, 0, 0)
-        objective(views, state).total.backward()
-        optimiser.step()
-        optimiser.zero_grad()
-        with torch.no_grad():
-            objective.after_step(state)
-
-    return step
 
 
 def main() -> None:
@@ -55,9 +35,9 @@ def main() -> None:
         work = Workload("simclr", backbone, options, 32, BATCH, steps, None, shards, 64)
         settings = plan(work, folder)
         with contextlib.closing(Training(settings, LeftOut(folder))) as training:
-            training.feed.__class__ = _SameViews
+            training.feed.__class__ = SameViews
             training.feed.same = fixed_views(work)  # type: ignore[attr-defined]
-            loops = {"ours": training._take, "bare": _bare(work, settings)}
+            loops = {"ours": training._take, "bare": bare_step(work, settings)}
             for step in range(_WARM + _TIMED):
                 for loop, take in loops.items():
                     began = time.thread_time()

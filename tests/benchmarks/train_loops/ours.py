@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +72,33 @@ def fixed_views(work: Workload) -> Views:
     return Views((crops,), rows, boxes, torch.zeros(work.views, work.batch, dtype=torch.bool), ())
 
 
-def bare(work: Workload) -> None:
-    """The loop of the PyTorch tutorial, on our objective."""
-    gate = Gate(work.steps)
-    with tempfile.TemporaryDirectory() as folder:
-        objective = assembled_objective(plan(work, Path(folder)), torch.device("cpu"))
-    optimiser = work.optimiser(objective.parameters())
-    views = fixed_views(work)
-    for step in range(STEPS):
-        gate.step()
-        state = StepState(step, STEPS, 0, 0)
+def bare_step(work: Workload, settings: PretrainingPlan) -> Callable[[int], None]:
+    """A step of the loop of the PyTorch tutorial, on our objective."""
+    objective = assembled_objective(settings, torch.device("cpu"))
+    optimiser, views = work.optimiser(objective.parameters()), fixed_views(work)
+
+    def step(number: int) -> None:
+        state = StepState(number, STEPS, 0, 0)
         objective(views, state).total.backward()
         optimiser.step()
         optimiser.zero_grad()
         with torch.no_grad():
             objective.after_step(state)
 
+    return step
 
-class _SameViews(Feed):
+
+def bare(work: Workload) -> None:
+    """That loop."""
+    gate = Gate(work.steps)
+    with tempfile.TemporaryDirectory() as folder:
+        take = bare_step(work, plan(work, Path(folder)))
+    for step in range(STEPS):
+        gate.step()
+        take(step)
+
+
+class SameViews(Feed):
     """Gives the same views at each step."""
 
     same: Views
@@ -131,7 +140,7 @@ def ours(work: Workload, part: str) -> None:
         settings = plan(work, Path(folder))
         with contextlib.closing(Training(settings, LeftOut(Path(folder)))) as training:
             if part == "loop":
-                training.feed.__class__ = _SameViews
+                training.feed.__class__ = SameViews
                 training.feed.same = fixed_views(work)
             elif part == "augmentation":
                 same = training.loader.batch(0)
